@@ -1,0 +1,240 @@
+"""What one Debezium record is, read from its Avro writer schema alone.
+
+Rules owned here:
+- The record's *name* says what it is; topic names don't (a heartbeat or a transaction topic can
+  match a table pattern). Only `….Envelope` is a table change.
+- Column types are known only through `connect.name`; a schema without these attributes is refused,
+  because a timestamp in microseconds would look like any other long.
+- Of the envelope only `after`, `op` and the needed part of `source` are decoded. `before` is not:
+  PostgreSQL fills it with type zeros under the default replica identity.
+
+Source: Debezium 3.6 `Envelope`, `SchemaFactory`; Confluent and Apicurio Avro converters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Any
+
+from cdc_sink.change.avro_schema import Node, non_null, parse_tree, render_tree
+from cdc_sink.change.position import position_fields
+from cdc_sink.errors import SchemaError
+
+
+class Op(StrEnum):
+    """What happened to the row; Debezium's letters."""
+
+    READ = "r"
+    CREATE = "c"
+    UPDATE = "u"
+    DELETE = "d"
+    TRUNCATE = "t"
+    MESSAGE = "m"
+
+
+class RecordKind(Enum):
+    """What a record is, by the name of its Avro record."""
+
+    TABLE_CHANGE = "table change"
+    HEARTBEAT = "heartbeat"
+    TRANSACTION = "transaction metadata"
+    SCHEMA_CHANGE = "schema change"
+    MESSAGE = "logical message"
+    FLATTENED = "flattened row"
+    UNKNOWN = "unknown record"
+
+
+_KIND_BY_LAST_NAME = {
+    "Envelope": RecordKind.TABLE_CHANGE,
+    "Heartbeat": RecordKind.HEARTBEAT,
+    "TransactionMetadataValue": RecordKind.TRANSACTION,
+    "SchemaChangeValue": RecordKind.SCHEMA_CHANGE,
+    "MessageValue": RecordKind.MESSAGE,
+    "Value": RecordKind.FLATTENED,
+}
+_FLATTENED_REMEDY = "remove the ExtractNewRecordState transform; whole envelopes are needed"
+_OTHER_REMEDY = "give the topic of one table; this one carries another kind of record"
+_METADATA_REMEDY = "set value.converter.connect.meta.data=true on the connector"
+
+# Fields of `source` that are read besides the position: how fresh, and from which kind of read.
+_SOURCE_EXTRAS = ("ts_ms", "ts_us", "snapshot")
+_SOURCE_NAME = re.compile(r"io\.debezium\.connector\.(\w+)\.Source")
+
+
+@dataclass(frozen=True)
+class AvroField:
+    """One column or key field as its writer schema declares it.
+
+    `avro_type` is the non-null branch; `semantic` is `connect.name`, Debezium's own type name;
+    `default_given` is true when the schema carries a default other than null.
+    """
+
+    name: str
+    avro_type: Any
+    nullable: bool
+    semantic: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    default_given: bool = False
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """The parts of an envelope's writer schema that decide how its records are read."""
+
+    name: str
+    connector: str
+    columns: tuple[AvroField, ...]
+    source_fields: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, writer_schema_json: str) -> Envelope:
+        """Read what a table change's writer schema declares.
+
+        Out:    columns in the order of the source table.
+        Raises: SchemaError when the schema is not a table change envelope with its type names.
+        """
+        return cls._of_tree(_envelope_tree(writer_schema_json))
+
+    @classmethod
+    def _of_tree(cls, tree: Node) -> Envelope:
+        source = _record(tree, "source")
+        after = _record(tree, "after")
+        return cls(
+            name=tree["name"],
+            connector=_connector(tree["name"], source),
+            columns=tuple(_avro_field(column) for column in after["fields"]),
+            source_fields=tuple(entry["name"] for entry in source["fields"]),
+        )
+
+
+def record_kind(writer_schema_json: str) -> RecordKind:
+    """Say what records of this writer schema are."""
+    return _kind(parse_tree(writer_schema_json))
+
+
+def parse_key(writer_key_schema_json: str) -> tuple[AvroField, ...]:
+    """Read the key columns, in key order, from a record key's writer schema.
+
+    Raises: SchemaError when the key is not a record, as after a key-changing transform.
+    """
+    tree = parse_tree(writer_key_schema_json)
+    if not isinstance(tree, dict) or tree.get("type") != "record" or not tree["fields"]:
+        raise SchemaError(
+            "record key",
+            "the key is not an Avro record of key columns",
+            remedy="give the source table a primary key or set message.key.columns, and remove "
+            "transforms that replace the key",
+        )
+    return tuple(_avro_field(entry) for entry in tree["fields"])
+
+
+def spark_schema(writer_schema_json: str) -> str:
+    """Rewrite a key's or value's writer schema so that Spark's from_avro accepts it.
+
+    Out:    fits the same bytes: only names of records, logical types and attributes differ.
+    Source: avro_schema.py.
+    """
+    return render_tree(parse_tree(writer_schema_json))
+
+
+def reader_schema(writer_schema_json: str, columns: Sequence[str]) -> str:
+    """Cut an envelope's writer schema down to what is read.
+
+    In:     columns the table needs; those the writer doesn't have are left out.
+    Out:    reader schema JSON: after{columns}, op, source{position, ts_ms, ts_us, snapshot}.
+    Raises: SchemaError when `source` lacks a field of the position.
+    """
+    tree = _envelope_tree(writer_schema_json)
+    envelope = Envelope._of_tree(tree)
+    needed = position_fields(envelope.connector)
+    missing = [name for name in needed if name not in envelope.source_fields]
+    if missing:
+        raise SchemaError(
+            envelope.name,
+            f"the source block has no field {', '.join(missing)}, which orders the changes",
+            remedy="remove the transform that cuts the source block",
+        )
+    cut = {
+        "after": _cut_record(tree, "after", columns),
+        "op": _field_type(tree, "op"),
+        "source": _cut_record(tree, "source", (*needed, *_SOURCE_EXTRAS)),
+    }
+    fields = [{"name": name, "type": node} for name, node in cut.items()]
+    return render_tree({**tree, "fields": fields})
+
+
+def _envelope_tree(writer_schema_json: str) -> Node:
+    tree = parse_tree(writer_schema_json)
+    kind = _kind(tree)
+    if kind is not RecordKind.TABLE_CHANGE:
+        name = tree["name"] if isinstance(tree, dict) and "name" in tree else "unnamed schema"
+        remedy = _FLATTENED_REMEDY if kind is RecordKind.FLATTENED else _OTHER_REMEDY
+        raise SchemaError(name, f"a {kind.value}, not a table change", remedy=remedy)
+    if "connect.name" not in tree:
+        raise SchemaError(
+            tree["name"], "the schema carries no connect.name attributes", remedy=_METADATA_REMEDY
+        )
+    return tree
+
+
+def _kind(tree: Node) -> RecordKind:
+    if not isinstance(tree, dict) or tree.get("type") != "record":
+        return RecordKind.UNKNOWN
+    return _KIND_BY_LAST_NAME.get(tree["name"].rpartition(".")[2], RecordKind.UNKNOWN)
+
+
+def _connector(envelope: str, source: Node) -> str:
+    match = _SOURCE_NAME.fullmatch(source.get("connect.name", source["name"]))
+    if match is None:
+        raise SchemaError(
+            envelope,
+            f"the source block is {source['name']}, not one of a Debezium connector",
+            remedy="check which program writes the topic",
+        )
+    return "mongodb" if match[1] == "mongo" else match[1]
+
+
+def _field_type(record: Node, name: str) -> Node:
+    for entry in record["fields"]:
+        if entry["name"] == name:
+            return entry["type"]
+    raise SchemaError(
+        record["name"],
+        f"the envelope has no field {name}",
+        remedy="remove the transform that changes the envelope",
+    )
+
+
+def _record(envelope: Node, name: str) -> Node:
+    node, _ = non_null(_field_type(envelope, name))
+    if isinstance(node, dict) and node.get("type") == "record":
+        return node
+    raise SchemaError(
+        envelope["name"],
+        f"the field {name} is not a record",
+        remedy="remove the transform that changes the envelope",
+    )
+
+
+def _cut_record(envelope: Node, name: str, keep: Sequence[str]) -> Node:
+    record = _record(envelope, name)
+    wanted = frozenset(keep)
+    cut = {**record, "fields": [entry for entry in record["fields"] if entry["name"] in wanted]}
+    _, nullable = non_null(_field_type(envelope, name))
+    return ["null", cut] if nullable else cut
+
+
+def _avro_field(entry: Node) -> AvroField:
+    node, nullable = non_null(entry["type"])
+    attributes = node if isinstance(node, dict) else {}
+    return AvroField(
+        name=entry["name"],
+        avro_type=node,
+        nullable=nullable,
+        semantic=attributes.get("connect.name"),
+        parameters=dict(attributes.get("connect.parameters", {})),
+        default_given=entry.get("default") is not None,
+    )

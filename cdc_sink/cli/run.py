@@ -1,0 +1,39 @@
+"""`cdc-sink run`: keep the tables of a pipeline equal to their sources until told to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cdc_sink.config import load_config
+from cdc_sink.spark.session import create_session
+from cdc_sink.spark.stream import start
+
+
+def command(
+    config: Annotated[Path, typer.Argument(help="the pipeline's YAML file")],
+    once: Annotated[
+        bool, typer.Option("--once", help="apply what is in the topics now, then end")
+    ] = False,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over", help="go on at the tables' ledgers after a checkpoint was lost"
+        ),
+    ] = False,
+    spark_log: Annotated[
+        Path, typer.Option(envvar="CDC_SINK_SPARK_LOG", help="where Spark's own log goes")
+    ] = Path("spark.log"),
+) -> None:
+    """Keep tables equal to their sources; changes tables. SIGTERM and Ctrl-C stop between batches."""
+    pipeline = load_config(config)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    spark = create_session(pipeline, purpose="run", log_file=spark_log.absolute())
+    running = start(pipeline, spark, once=once, take_over=take_over)
+    raise typer.Exit(running.run(stop))

@@ -1,0 +1,223 @@
+"""Reads what a pipeline will meet, changes nothing, and judges all of it at once.
+
+Rules this file owns: a server that is silent is reported once, and what depends on it is left out;
+one table's fault never hides another's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+from pyiceberg.table import Table
+
+from cdc_sink import config
+from cdc_sink.clients.catalog import load_table, open_catalog
+from cdc_sink.clients.kafka import Cluster
+from cdc_sink.clients.progress import read_ledger
+from cdc_sink.clients.registry import Registry
+from cdc_sink.errors import CdcSinkError
+from cdc_sink.table.columns import CDC_COLUMN, Column
+from cdc_sink.table.findings import (
+    Finding,
+    SchemaReading,
+    TargetReading,
+    TopicReading,
+    Wish,
+    check_growth,
+    check_ledger,
+    check_schemas,
+    check_target,
+    check_topic,
+)
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What answered; None for what didn't."""
+
+    registry: Registry | None
+    cluster: Cluster | None
+    cluster_id: str
+    catalog: config.Catalog | None
+
+
+def check_pipeline(pipeline: config.Pipeline) -> list[Finding]:
+    """Return everything there is to say about a pipeline, servers first, then table by table."""
+    findings: list[Finding] = [*check_secrets(pipeline), *check_folders(pipeline)]
+    servers = _reach_servers(pipeline, findings)
+    for table in pipeline.tables:
+        findings += _check_table(pipeline, table, servers)
+    # Two tables may share a fault, such as a user without rights.
+    return list(dict.fromkeys(findings))
+
+
+def check_secrets(pipeline: config.Pipeline) -> Iterator[Finding]:
+    """Report each secret reference that leads nowhere; only those verify needs are warnings."""
+    needed: list[object] = [
+        pipeline.registry.password,
+        *pipeline.kafka.properties.values(),
+        *pipeline.catalog.properties.values(),
+        *pipeline.spark.conf.values(),
+    ]
+    for secret in needed:
+        if isinstance(secret, config.Secret) and (error := _fault_of(secret)) is not None:
+            yield Finding.of(error)
+    for name, database in pipeline.databases.items():
+        if database.password is not None and (error := _fault_of(database.password)) is not None:
+            saw = f"{error.where}: {error.saw}; only verify needs it"
+            yield Finding(f"databases.{name}", "warning", saw, error.remedy)
+
+
+def _fault_of(secret: config.Secret) -> CdcSinkError | None:
+    try:
+        secret.reveal()
+    except CdcSinkError as error:
+        return error
+    return None
+
+
+def check_folders(pipeline: config.Pipeline) -> Iterator[Finding]:
+    """Report local folders this process can't write to; other storage isn't tried."""
+    for key, location in (
+        ("checkpoints", pipeline.checkpoints),
+        ("catalog.warehouse", pipeline.catalog.warehouse),
+    ):
+        if location is None or not location.startswith("file:"):
+            continue
+        folder = Path(unquote(urlsplit(location).path))
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            yield Finding(key, "ok", f"{folder} can be written")
+        else:
+            yield Finding(key, "error", f"{there} can't be written", "give this user the right", 2)
+
+
+def _reach_servers(pipeline: config.Pipeline, findings: list[Finding]) -> Servers:
+    def reach_registry() -> Registry:
+        registry = Registry(pipeline.registry)
+        registry.ping()
+        return registry
+
+    def reach_cluster() -> tuple[Cluster, str]:
+        cluster = Cluster(pipeline.kafka)
+        return cluster, cluster.cluster_id()
+
+    registry = _attempt(findings, reach_registry)
+    if registry is not None:
+        findings.append(Finding(f"registry {pipeline.registry.url}", "ok", "answers"))
+    cluster, cluster_id = _attempt(findings, reach_cluster) or (None, "")
+    if cluster is not None:
+        servers = pipeline.kafka.bootstrap_servers
+        findings.append(Finding(f"kafka {servers}", "ok", f"answers, cluster id {cluster_id}"))
+    catalog = _attempt(findings, lambda: _reach_catalog(pipeline.catalog))
+    if catalog is not None:
+        findings.append(catalog)
+    reached = catalog is not None
+    return Servers(registry, cluster, cluster_id, pipeline.catalog if reached else None)
+
+
+def _reach_catalog(catalog: config.Catalog) -> Finding:
+    """Ask the catalog something; a catalog without a file or tables is made by the first start."""
+    where = f"catalog {catalog.name}"
+    # Any name does: a catalog that can say "no such table" can be read.
+    if load_table(catalog, "cdc_sink_check.reachable") is not None or catalog.type == "hadoop":
+        return Finding(where, "ok", "answers")
+    uri = str(catalog.uri)
+    if uri.startswith("jdbc:sqlite:") and not Path(uri[12:].partition("?")[0]).exists():
+        return Finding(
+            where, "warning", "its SQLite file isn't there yet", "the first start makes it"
+        )
+    open_catalog(catalog)
+    return Finding(where, "ok", "answers")
+
+
+def _check_table(pipeline: config.Pipeline, table: config.Table, servers: Servers) -> list[Finding]:
+    findings: list[Finding] = []
+    wish = Wish(
+        pipeline=pipeline.name,
+        table=table.name,
+        topic=table.topic,
+        missing_topic=table.missing_topic,
+        adopt=table.adopt,
+        buckets=table.buckets,
+        bucket_column=table.bucket_column,
+        generation=table.generation,
+    )
+    target = topic = None
+    if servers.catalog is not None:
+        read = _attempt(findings, lambda: (_read_target(pipeline.catalog, table),))
+        if read is not None:
+            (target,) = read
+            findings += check_target(wish, target)
+    ledger = None if target is None else target.ledger
+    if (cluster := servers.cluster) is not None:
+        seen = _attempt(findings, lambda: (_read_topic(cluster, table.topic),))
+        if seen is not None:
+            (topic,) = seen
+            findings += check_topic(wish, topic, ledger)
+    if ledger is not None and topic is not None:
+        findings += check_ledger(wish, ledger, servers.cluster_id, topic)
+    if (registry := servers.registry) is not None:
+        schemas = _attempt(findings, lambda: _read_schemas(registry, table.topic))
+        if schemas is not None:
+            findings += check_schemas(wish, schemas, topic)
+            findings += [] if target is None else check_growth(schemas, target)
+    return findings
+
+
+def _attempt(findings: list[Finding], question: Callable[[], Answer]) -> Answer | None:
+    try:
+        return question()
+    except CdcSinkError as error:
+        findings.append(Finding.of(error))
+        return None
+
+
+def _read_topic(cluster: Cluster, topic: str) -> TopicReading | None:
+    facts = cluster.topic(topic)
+    if facts is None:
+        return None
+    return TopicReading(
+        topic_id=facts.topic_id,
+        start_offsets=cluster.start_offsets(topic),
+        end_offsets=cluster.end_offsets(topic),
+        settings=cluster.topic_config(topic),
+    )
+
+
+def _read_schemas(registry: Registry, topic: str) -> SchemaReading:
+    values = list(registry.versions(f"{topic}-value").values())
+    keys = list(registry.versions(f"{topic}-key").values())
+    return SchemaReading(
+        value=values[-1] if values else None,
+        key=keys[-1] if keys else None,
+        compatibility=registry.compatibility(f"{topic}-value") if values else None,
+    )
+
+
+def _read_target(catalog: config.Catalog, table: config.Table) -> TargetReading | None:
+    loaded = load_table(catalog, table.target)
+    if loaded is None:
+        return None
+    found = read_ledger(loaded)
+    return TargetReading(
+        columns=columns_of(loaded),
+        key_columns=sorted(loaded.schema().identifier_field_names()),
+        ledger=None if found is None else found[0],
+    )
+
+
+def columns_of(table: Table) -> tuple[Column, ...]:
+    """Return an Iceberg table's columns in our words, our own `_cdc` left out."""
+    return tuple(
+        Column(one.name, str(one.field_type).replace(" ", ""), one.required, one.doc)
+        for one in table.schema().fields
+        if one.name != CDC_COLUMN
+    )

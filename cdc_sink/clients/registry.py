@@ -1,0 +1,149 @@
+"""The schema registry: writer schemas by id, and the versions of a subject.
+
+Rules this file owns: an id means one schema for ever, so it is cached for the life of the process;
+every call has a time limit; an answer that says "no such id" is the data's fault, a silent or
+broken registry is nobody's fault and is retried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import httpx2
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from cdc_sink import config
+from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError, UnavailableError
+
+# Source: Confluent Schema Registry API, error codes; Apicurio's ccompat/v7 uses the same.
+_NO_SUBJECT = 40401
+_NO_SCHEMA = 40403
+_NO_LEVEL_OF_ITS_OWN = 40408
+
+Answer = TypeVar("Answer")
+
+
+class Registry:
+    """The writer schemas of one registry; safe to share between threads."""
+
+    def __init__(self, registry: config.Registry) -> None:
+        self._url = registry.url
+        self._schemas: dict[int, str] = {}
+        settings: dict[str, object] = {
+            "url": registry.url,
+            "timeout": registry.timeout_s,
+            # One quick second try; longer waits belong to the supervisor, which logs them.
+            "max.retries": 1,
+            "retries.wait.ms": 100,
+            "retries.max.wait.ms": 200,
+        }
+        if registry.user is not None and registry.password is not None:
+            settings["basic.auth.user.info"] = f"{registry.user}:{registry.password.reveal()}"
+        self._client = SchemaRegistryClient(settings)
+
+    def schema(self, schema_id: int) -> str:
+        """Return the writer schema of an id as JSON text.
+
+        Raises: SchemaError when the registry doesn't know the id or it isn't plain Avro,
+        UnavailableError when it doesn't answer.
+        """
+        if schema_id not in self._schemas:
+            answer = self._ask(lambda: self._client.get_schema(schema_id), f"schema id {schema_id}")
+            if answer is None:
+                raise self._unknown_id(schema_id)
+            self._schemas[schema_id] = self._avro_text(answer, f"schema id {schema_id}")
+        return self._schemas[schema_id]
+
+    def versions(self, subject: str) -> dict[int, str]:
+        """Return the schemas of a subject by id, oldest version first; empty for no such subject.
+
+        Raises: SchemaError when one isn't plain Avro, UnavailableError when the registry doesn't
+        answer.
+        """
+        where = f"subject {subject}"
+        found: dict[int, str] = {}
+        for version in self._ask(lambda: self._client.get_versions(subject), where) or []:
+            answer = self._ask(partial(self._client.get_version, subject, version), where)
+            if answer is None or answer.schema_id is None:
+                continue  # deleted between the two questions
+            text = self._avro_text(answer.schema, f"{where} version {version}")
+            found[answer.schema_id] = self._schemas[answer.schema_id] = text
+        return found
+
+    def compatibility(self, subject: str) -> str:
+        """Return the compatibility level that holds for a subject: its own, or the registry's.
+
+        Raises: UnavailableError when the registry doesn't answer.
+        """
+        own = self._ask(lambda: self._client.get_compatibility(subject), f"subject {subject}")
+        if own is not None:
+            return str(own)
+        return str(self._ask(self._client.get_compatibility, "compatibility level") or "NONE")
+
+    def ping(self) -> None:
+        """Ask the registry something it always knows.
+
+        Raises: UnavailableError when it doesn't answer, ConfigError when it isn't one.
+        """
+        self._ask(self._client.get_subjects, "list of subjects")
+
+    def _ask(self, question: Callable[[], Answer], what: str) -> Answer | None:
+        """The one place where foreign errors become ours; None = the registry has no such thing."""
+        try:
+            return question()
+        except SchemaRegistryError as cause:
+            if cause.error_code in (_NO_SUBJECT, _NO_SCHEMA, _NO_LEVEL_OF_ITS_OWN):
+                return None
+            raise self._refused(cause, what) from cause
+        except httpx2.TimeoutException as cause:
+            raise self._unavailable(what, "no answer within the time limit") from cause
+        except httpx2.HTTPError as cause:
+            raise self._unavailable(what, "it can't be reached") from cause
+        except (ValueError, KeyError, TypeError, AttributeError) as cause:
+            # The client parses answers without checking them; what it stumbles over lands here.
+            raise self._unavailable(what, "the answer isn't a schema registry's") from cause
+
+    def _refused(self, cause: SchemaRegistryError, what: str) -> CdcSinkError:
+        status = cause.http_status_code
+        if status in (401, 403):
+            return ConfigError(
+                f"registry {self._url}",
+                f"{what}: the user is refused (HTTP {status})",
+                remedy="correct registry.user and registry.password, or the user's rights",
+            )
+        if status in (404, 405):
+            return ConfigError(
+                f"registry {self._url}",
+                f"{what}: there is no registry at this address (HTTP {status})",
+                remedy="correct registry.url; Apicurio's ends in /apis/ccompat/v7",
+            )
+        return self._unavailable(what, f"it answered HTTP {status}")
+
+    def _unavailable(self, what: str, saw: str) -> UnavailableError:
+        return UnavailableError(
+            f"registry {self._url}",
+            f"{what}: {saw}",
+            remedy="start the registry or correct registry.url; the table is tried again by itself",
+        )
+
+    def _unknown_id(self, schema_id: int) -> SchemaError:
+        return SchemaError(
+            f"registry {self._url}",
+            f"unknown schema id {schema_id}",
+            remedy="point registry.url at the registry the connector writes to, or restore the "
+            "deleted schema",
+        )
+
+    def _avro_text(self, schema: Schema, what: str) -> str:
+        text, kind = schema.schema_str, schema.schema_type or "AVRO"
+        if kind != "AVRO" or schema.references or text is None:
+            saw = f"{what} is {kind}" + (" with references" if schema.references else "")
+            raise SchemaError(
+                f"registry {self._url}",
+                f"{saw}, expected one self-contained Avro schema",
+                remedy="set the connector's converters to Avro without schema references",
+            )
+        return str(text)

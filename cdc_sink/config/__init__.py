@@ -1,0 +1,33 @@
+"""One YAML file per pipeline, read once."""
+
+from cdc_sink.config.load import load_config
+from cdc_sink.config.models import (
+    Catalog,
+    Database,
+    Defaults,
+    Kafka,
+    Pipeline,
+    Registry,
+    SourceTable,
+    Spark,
+    Table,
+    Target,
+)
+from cdc_sink.config.secrets import Properties, Secret, revealed
+
+__all__ = [
+    "Catalog",
+    "Database",
+    "Defaults",
+    "Kafka",
+    "Pipeline",
+    "Properties",
+    "Registry",
+    "Secret",
+    "SourceTable",
+    "Spark",
+    "Table",
+    "Target",
+    "load_config",
+    "revealed",
+]

@@ -1,0 +1,181 @@
+"""The backfill job: its own application and its own fresh checkpoint, through the same path as the stream.
+
+It reads from the earliest record (or from given offsets) to the end that the topic had when it began, and
+then ends. Where it may write:
+    a new table                        the usual case: build it beside the live one, verify, then use it
+    a table of an earlier run of it    it goes on where it was killed
+    a table whose stream is stopped    it goes on at the ledger, and hands the table back at the end
+A table that a stream is writing is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import structlog
+from pyspark.sql import SparkSession
+
+from cdc_sink.config import Pipeline, Target
+from cdc_sink.errors import StateError
+from cdc_sink.spark.checkpoint import Files, judge_lease
+from cdc_sink.spark.iceberg import IcebergTable
+from cdc_sink.spark.query import Services, Span, TableQuery
+from cdc_sink.spark.session import activate, create_session, require_session
+from cdc_sink.spark.stream import RunningPipeline
+from cdc_sink.table.lease import Verdict
+from cdc_sink.table.ledger import LEDGER_KEY, Ledger
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("cdc_sink.backfill")
+
+SAY_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class BackfillState:
+    """What a backfill must remember to go on after a kill; beside its checkpoint."""
+
+    first: dict[str, int]
+    end: dict[str, int]
+    hand_back_to: str | None
+
+    @property
+    def span(self) -> Span:
+        """The offsets to read."""
+        return Span(
+            {int(p): o for p, o in self.first.items()}, {int(p): o for p, o in self.end.items()}
+        )
+
+
+@dataclass(frozen=True)
+class BackfillReport:
+    """What a backfill did. Units: records read since it began, seconds of this run."""
+
+    table: str
+    records: int
+    seconds: float
+    exit_code: int
+
+
+def backfill(
+    pipeline: Pipeline,
+    table: str,
+    *,
+    into: str | None = None,
+    from_offsets: Mapping[int, int] | None = None,
+    spark: SparkSession | None = None,
+) -> BackfillReport:
+    """Rebuild a table from its topic, up to the end the topic has now.
+
+    In:     `into`: the table to write, default `<target>_backfill`.
+    Raises: StateError when a stream writes that table; ConfigError; UnavailableError.
+    """
+    if spark is None:
+        spark = create_session(pipeline, purpose="backfill")
+    require_session(spark, pipeline)
+    target = backfill_target(pipeline, table, into)
+    _require_no_stream(spark, pipeline, target)
+    state = _begin_or_go_on(spark, target, from_offsets)
+    query = TableQuery(
+        spark, target, Services.of(pipeline), once=True, take_over=True, span=state.span
+    )
+    started = time.monotonic()
+    exit_code = _run(query, state)
+    if exit_code == 0:
+        _hand_back(spark, target, state)
+    done = _records_done(spark, target, state)
+    return BackfillReport(target.where, done, time.monotonic() - started, exit_code)
+
+
+def backfill_target(pipeline: Pipeline, table: str, into: str | None) -> Target:
+    """The table to write, with a checkpoint apart from the stream's."""
+    source = pipeline.table(table)
+    name = into or f"{source.name}_backfill"
+    apart = pipeline.model_copy(update={"checkpoints": f"{pipeline.checkpoints}/backfill"})
+    return Target(apart, source.model_copy(update={"target": name, "missing_topic": "fail"}))
+
+
+def _require_no_stream(spark: SparkSession, pipeline: Pipeline, target: Target) -> None:
+    stream = Target(pipeline, target.table)
+    here = any(query.name == target.where for query in spark.streams.active)
+    if here or judge_lease(Files(spark), stream) is not Verdict.FREE:
+        raise StateError(
+            target.where,
+            "a stream is writing this table",
+            remedy="stop the stream first, or let the backfill write a new table with `--into`",
+        )
+
+
+def _begin_or_go_on(
+    spark: SparkSession, target: Target, from_offsets: Mapping[int, int] | None
+) -> BackfillState:
+    files = Files(spark)
+    text = files.read(_state_file(target))
+    if text is not None:
+        return BackfillState(**json.loads(text))
+    cluster = Services.of(target.pipeline).cluster
+    first = dict(from_offsets or cluster.start_offsets(target.table.topic))
+    end = cluster.end_offsets(target.table.topic)
+    ledger = _ledger(spark, target)
+    if ledger is not None:
+        first = {p: max(o, ledger.next_offsets.get(p, 0)) for p, o in first.items()}
+    state = BackfillState(
+        {str(p): o for p, o in first.items()},
+        {str(p): o for p, o in end.items()},
+        ledger.query_id if ledger else None,
+    )
+    files.write(_state_file(target), json.dumps(asdict(state)))
+    return state
+
+
+def _state_file(target: Target) -> str:
+    return f"{target.checkpoint}.backfill.json"
+
+
+def _ledger(spark: SparkSession, target: Target) -> Ledger | None:
+    table = IcebergTable.load(spark, target)
+    return table.ledger() if table else None
+
+
+def _run(query: TableQuery, state: BackfillState) -> int:
+    stop = threading.Event()
+    talker = threading.Thread(target=_talk, args=(query, state, stop), daemon=True)
+    talker.start()
+    try:
+        return RunningPipeline((query,)).run(stop)
+    finally:
+        stop.set()
+        talker.join()
+
+
+def _talk(query: TableQuery, state: BackfillState, stop: threading.Event) -> None:
+    """Say how far it is; the estimate is made from this run alone."""
+    activate(query.spark)
+    started, before = time.monotonic(), _records_done(query.spark, query.target, state)
+    total = sum(state.end.values()) - sum(state.first.values())
+    while not stop.wait(SAY_EVERY_S):
+        done = _records_done(query.spark, query.target, state)
+        rate = (done - before) / (time.monotonic() - started)
+        eta_s = round((total - done) / rate) if rate else None
+        log.info("progress", table=query.target.where, records=done, of=total, eta_s=eta_s)
+
+
+def _records_done(spark: SparkSession, target: Target, state: BackfillState) -> int:
+    ledger = _ledger(spark, target)
+    if ledger is None:
+        return 0
+    return sum(
+        max(0, min(ledger.next_offsets.get(int(p), 0), end) - state.first[p])
+        for p, end in state.end.items()
+    )
+
+
+def _hand_back(spark: SparkSession, target: Target, state: BackfillState) -> None:
+    """Give a stopped stream its table back; a crash before it leaves a table that `--take-over` opens."""
+    table = IcebergTable.load(spark, target)
+    ledger = table.ledger() if table else None
+    if table is not None and ledger is not None and state.hand_back_to is not None:
+        table.note({LEDGER_KEY: ledger.handed_to(state.hand_back_to).to_json()})

@@ -1,0 +1,82 @@
+"""For pipelines of your own: changes to start from, and an exactly-once end for `foreachBatch`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from cdc_sink.config import Target
+from cdc_sink.errors import ConfigError
+from cdc_sink.spark.checkpoint import Files, query_id
+from cdc_sink.spark.decode import decode
+from cdc_sink.spark.failures import caused
+from cdc_sink.spark.faults import read_fault
+from cdc_sink.spark.iceberg import IcebergTable
+from cdc_sink.spark.locate import JOB_FAILED
+from cdc_sink.spark.query import Services, claim_of
+from cdc_sink.spark.session import require_session
+from cdc_sink.spark.sink import Sink
+from cdc_sink.spark.source import read_records
+from cdc_sink.table.writer_schemas import WriterSchemas
+
+_sinks: dict[tuple[str, str], tuple[str, Sink]] = {}
+
+
+def read_changes(spark: SparkSession, table: Target) -> DataFrame:
+    """Stream the changes of one table's topic, decoded and typed; custom pipelines start here.
+
+    Out:    one row per Kafka record: `key` struct, `op` (null for a tombstone, which carries no change),
+            `after` struct (null for deletes), `unavailable`, `position` struct<hi,lo>, `source_ts`,
+            `snapshot`, `topic`, `partition`, `offset`, `schema_id`.
+    Raises: ConfigError when the session lacks a property or the subject has no schema yet;
+            UnavailableError. A schema registered later stops the query; start it again.
+    """
+    require_session(spark, table.pipeline)
+    registry = Services.of(table.pipeline).registry
+    topic = table.table.topic
+    schemas = WriterSchemas(registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key"))
+    if not schemas.values or not schemas.keys:
+        raise ConfigError(
+            table.where,
+            f"the registry has no schema under {topic}-key and {topic}-value yet",
+            remedy="start the connector and let it write its first record",
+        )
+    iceberg = IcebergTable.load(spark, table)
+    ledger = iceberg.ledger() if iceberg else None
+    records = read_records(spark, table, ledger.next_offsets if ledger else None)
+    return decode(records, schemas, schemas.extend(iceberg.columns() if iceberg else ()))
+
+
+def apply_changes(changes: DataFrame, batch_id: int, table: Target) -> None:
+    """Apply one micro-batch of changes exactly once; fits `foreachBatch`.
+
+    In:     changes as `read_changes` gives them, possibly with fewer rows or other columns in `after`.
+            Rows that you leave out are not part of the table; key, position, partition and offset must
+            stay as they are.
+    Raises: CdcSinkError; nothing was committed then.
+    """
+    sink = _sink_of(changes.sparkSession, table)
+    try:
+        sink.apply(changes, batch_id)
+    except JOB_FAILED as failed:
+        fault = read_fault(str(failed))
+        raise (fault.error() if fault else caused(failed, table.where)) from failed
+
+
+def _sink_of(spark: SparkSession, table: Target) -> Sink:
+    """One sink per table and query run: Spark gives each run a session of its own."""
+    java: Any = spark._jsparkSession
+    session = str(java.sessionUUID())
+    known = _sinks.get((table.pipeline.name, table.where))
+    if known and known[0] == session:
+        return known[1]
+    own_id = spark.sparkContext.getLocalProperty("sql.streaming.queryId")
+    claim, partitions = claim_of(
+        Services.of(table.pipeline).cluster,
+        table,
+        own_id or query_id(Files(spark), table.checkpoint),
+    )
+    sink = Sink(spark, table, claim, partitions)
+    _sinks[table.pipeline.name, table.where] = (session, sink)
+    return sink

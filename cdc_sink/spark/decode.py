@@ -1,0 +1,214 @@
+"""Kafka records in, changes out: the one place where Avro becomes columns.
+
+Every writer schema that occurs is decoded by itself, once per record, and converted to the table's types by
+the rules of that writer schema. One column per schema id, projected afterwards: a `from_avro` inside a
+projection of its fields would run once per field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.avro.functions import from_avro
+
+from cdc_sink.change.avro_types import convert_sql, unavailable_sql
+from cdc_sink.change.envelope import Envelope, reader_schema, spark_schema
+from cdc_sink.change.position import position_sql
+from cdc_sink.change.quoting import literal, quote
+from cdc_sink.change.wire import frame_prefix, framing_fault_sql
+from cdc_sink.spark.faults import fault_sql
+from cdc_sink.table.columns import Column, spark_type
+from cdc_sink.table.writer_schemas import WriterSchemas
+
+PREFIX_BYTES = 5
+
+
+def schema_ids(records: DataFrame) -> tuple[set[int], set[int]]:
+    """The writer schema ids that occur in a batch: of values, of keys. One cheap job, nothing decoded.
+
+    Values that carry no readable id are left to `decode`, which names the record.
+    """
+
+    def ids(name: str) -> SparkColumn:
+        number = F.conv(F.hex(F.substring(name, 2, 4)), 16, 10).cast("bigint")
+        framed = F.expr(f"{framing_fault_sql(name)} IS NULL") & F.col(name).isNotNull()
+        return F.collect_set(F.when(framed, number))
+
+    seen = records.agg(ids("value").alias("values"), ids("key").alias("keys")).first()
+    assert seen is not None
+    return set(seen["values"]), set(seen["keys"])
+
+
+def require_framed(records: DataFrame) -> None:
+    """Fail with a fault at a record without a key, or with a key or value that carries no schema id."""
+    wrong = {
+        "key": f"key IS NULL OR {framing_fault_sql('key')} IS NOT NULL",
+        "value": f"{framing_fault_sql('value')} IS NOT NULL",
+    }
+    checks = [
+        f"CASE WHEN {test} THEN {fault_sql('key' if name == 'key' else 'frame', name)} END AS {name}"
+        for name, test in wrong.items()
+    ]
+    records.selectExpr(*checks).write.format("noop").mode("overwrite").save()
+
+
+def decode(records: DataFrame, schemas: WriterSchemas, columns: Sequence[Column]) -> DataFrame:
+    """Turn Kafka records into changes.
+
+    In:  one row per Kafka record: key, value, topic, partition, offset, as Spark's Kafka source gives them.
+    Out: one row per record: `key` struct, `op` (null for a tombstone, which carries no change), `after`
+         struct of `columns` (null for deletes), `unavailable` (names of columns that hold Debezium's
+         placeholder), `position` struct<hi,lo> (null for tombstones), `source_ts`, `snapshot`,
+         `topic`, `partition`, `offset`, `schema_id`.
+    Raises: at run time, a fault (see faults.py) for a record that can't be read.
+    """
+    # Any expression that is not deterministic does: Spark would else move a filter on the changes below
+    # this projection, and decode each record once more per column that the filter asks for.
+    stays = F.spark_partition_id() >= 0
+    values = [
+        F.when(
+            (F.substring("value", 1, PREFIX_BYTES) == F.lit(frame_prefix(i))) & stays,
+            from_avro(
+                F.substring("value", PREFIX_BYTES + 1, 2**31 - 1),
+                spark_schema(text),
+                {"avroSchema": reader_schema(text, _known(schemas.envelopes[i], columns))},
+            ),
+        ).alias(f"v{i}")
+        for i, text in sorted(schemas.values.items())
+    ]
+    keys = [
+        F.when(
+            (F.substring("key", 1, PREFIX_BYTES) == F.lit(frame_prefix(i))) & stays,
+            from_avro(F.substring("key", PREFIX_BYTES + 1, 2**31 - 1), spark_schema(text)),
+        ).alias(f"k{i}")
+        for i, text in sorted(schemas.keys.items())
+    ]
+    decoded = records.select("key", "value", "topic", "partition", "offset", *values, *keys)
+    projected = _Projection(schemas, tuple(columns))
+    return decoded.selectExpr(
+        f"{projected.key()} AS key",
+        f"{projected.op()} AS op",
+        f"{projected.after()} AS after",
+        f"{projected.unavailable()} AS unavailable",
+        f"{projected.position()} AS position",
+        f"{projected.source_ts()} AS source_ts",
+        f"{projected.snapshot()} AS snapshot",
+        "topic",
+        "partition",
+        "offset",
+        f"{projected.schema_id()} AS schema_id",
+    )
+
+
+def _known(envelope: Envelope, columns: Iterable[Column]) -> list[str]:
+    wanted = {c.name for c in columns}
+    return [f.name for f in envelope.columns if f.name in wanted]
+
+
+@dataclass(frozen=True)
+class _Projection:
+    """The SQL of each output column: a choice by writer schema, every branch with its own rules."""
+
+    schemas: WriterSchemas
+    columns: tuple[Column, ...]
+
+    def per_schema(self, branch: Callable[[int], str], otherwise: str = "NULL") -> str:
+        """`CASE` over the value's writer schemas."""
+        whens = [f"WHEN v{i} IS NOT NULL THEN {branch(i)}" for i in sorted(self.schemas.values)]
+        return f"CASE {' '.join(whens)} ELSE {otherwise} END" if whens else otherwise
+
+    def key(self) -> str:
+        """The key struct; a record without a readable key stops the table."""
+        types = {c.name: c.type for c in self.columns}
+        whens = []
+        for i, fields in self.schemas.key_fields.items():
+            parts = [
+                f"{literal(f.name)}, {convert_sql(f, f'k{i}.{quote(f.name)}', types[f.name])}"
+                for f in fields
+            ]
+            whens.append(f"WHEN k{i} IS NOT NULL THEN named_struct({', '.join(parts)})")
+        fault = fault_sql("key", "key")
+        struct = ", ".join(
+            f"{quote(name)}: {spark_type(types[name])}" for name in self.schemas.key_columns
+        )
+        return f"CASE {' '.join(whens)} ELSE CAST({fault} AS STRUCT<{struct}>) END"
+
+    def schema_id(self) -> str:
+        """The writer schema id; null for a tombstone."""
+        return self.per_schema(str, "CAST(NULL AS INT)")
+
+    def op(self) -> str:
+        """`c`, `u`, `d` or `r`; anything else, an undecoded value or a missing row is a fault."""
+        op = self.per_schema(lambda i: f"v{i}.op")
+        has_row = self.per_schema(lambda i: f"v{i}.after IS NOT NULL", "false")
+        undecoded = " AND ".join(f"v{i} IS NULL" for i in sorted(self.schemas.values)) or "true"
+        return (
+            f"CASE WHEN value IS NULL THEN CAST(NULL AS STRING) "
+            f"WHEN {undecoded} THEN CAST({fault_sql('frame', 'value')} AS STRING) "
+            f"WHEN ({op}) = 'd' OR ({op}) IN ('c', 'u', 'r') AND ({has_row}) THEN {op} "
+            f"ELSE CAST({fault_sql('op', 'value', op)} AS STRING) END"
+        )
+
+    def after(self) -> str:
+        """The row after the change, in the table's types; missing columns are null."""
+
+        def image(i: int) -> str:
+            fields = {f.name: f for f in self.schemas.envelopes[i].columns}
+            parts = []
+            for c in self.columns:
+                value = f"v{i}.after.{quote(c.name)}"
+                sql = convert_sql(fields[c.name], value, c.type) if c.name in fields else "NULL"
+                parts.append(f"{literal(c.name)}, CAST({sql} AS {spark_type(c.type)})")
+            return f"CASE WHEN v{i}.after IS NOT NULL THEN named_struct({', '.join(parts)}) END"
+
+        columns = ", ".join(f"{quote(c.name)}: {spark_type(c.type)}" for c in self.columns)
+        return self.per_schema(image, f"CAST(NULL AS STRUCT<{columns}>)")
+
+    def unavailable(self) -> str:
+        """Names of the columns that hold Debezium's placeholder instead of a value."""
+
+        def names(i: int) -> str:
+            tests = {
+                f.name: unavailable_sql(f, f"v{i}.after.{quote(f.name)}")
+                for f in self.schemas.envelopes[i].columns
+                if f.name in {c.name for c in self.columns}
+            }
+            found = {name: sql for name, sql in tests.items() if sql}
+            if not found or self.schemas.envelopes[i].connector in ("mysql", "mariadb"):
+                return "CAST(array() AS ARRAY<STRING>)"
+            listed = ", ".join(f"CASE WHEN {sql} THEN {literal(n)} END" for n, sql in found.items())
+            return (
+                f"CASE WHEN {' OR '.join(found.values())} THEN array_compact(array({listed})) "
+                "ELSE CAST(array() AS ARRAY<STRING>) END"
+            )
+
+        return self.per_schema(names, "CAST(NULL AS ARRAY<STRING>)")
+
+    def position(self) -> str:
+        """The source position; null where the source block has none."""
+
+        def pair(i: int) -> str:
+            hi, lo = position_sql(self.schemas.envelopes[i].connector, f"v{i}.source")
+            return f"named_struct('hi', {hi}, 'lo', {lo})"
+
+        return self.per_schema(pair, "CAST(NULL AS STRUCT<hi: BIGINT, lo: BIGINT>)")
+
+    def snapshot(self) -> str:
+        """Debezium's word for the kind of read; null for a tombstone."""
+        return self.per_schema(lambda i: f"v{i}.source.snapshot", "CAST(NULL AS STRING)")
+
+    def source_ts(self) -> str:
+        """When the source says the change happened: for freshness only, never an order."""
+
+        def stamp(i: int) -> str:
+            fields = self.schemas.envelopes[i].source_fields
+            micros = f"v{i}.source.ts_ms * 1000"
+            if "ts_us" in fields:
+                micros = f"coalesce(v{i}.source.ts_us, {micros})"
+            return f"timestamp_micros({micros})"
+
+        return self.per_schema(stamp, "CAST(NULL AS TIMESTAMP_LTZ)")

@@ -1,0 +1,37 @@
+"""MERGE INTO: the portable engine, for any batch.
+
+The join is storage-partitioned and one-sided: the table lies in buckets already, so only the batch is
+shuffled, into the table's buckets. The settings below are what Spark 4.1 needs for that.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import SparkSession
+
+from cdc_sink.spark.engines import DISTRIBUTION, FoldedBatch
+from cdc_sink.table.merge_sql import merge_sql
+
+VIEW = "cdc_sink_batch"
+JOIN_SETTINGS = {
+    "spark.sql.sources.v2.bucketing.enabled": "true",
+    "spark.sql.sources.v2.bucketing.pushPartValues.enabled": "true",
+    "spark.sql.sources.v2.bucketing.shuffle.enabled": "true",
+    "spark.sql.requireAllClusterKeysForCoPartition": "false",
+    "spark.sql.iceberg.planning.preserve-data-grouping": "true",
+    # Without it both sides of the join are sorted, the table's keys among them.
+    "spark.sql.join.preferSortMergeJoin": "false",
+}
+
+
+def merge(batch: FoldedBatch) -> None:
+    """Apply updates, inserts and deletes in one table commit."""
+    batch.rows.createOrReplaceTempView(VIEW)
+    # After a storage-partitioned join each task holds whole buckets: another shuffle would change nothing.
+    batch.spark.conf.set(DISTRIBUTION, "none" if batch.is_partitioned else "hash")
+    batch.spark.sql(merge_sql(batch.table, VIEW, batch.columns, batch.key_columns))
+
+
+def prepare_session(spark: SparkSession) -> None:
+    """Set on a batch's own session what the engines rely on."""
+    for key, value in JOIN_SETTINGS.items():
+        spark.conf.set(key, value)

@@ -1,0 +1,156 @@
+"""How a bad record stops a Spark job without losing its coordinates.
+
+The decoding expressions raise an error whose text is a small machine-readable line, `cdc-sink|…`; the driver
+reads it back from the failed job and turns it into a `RecordError` with a sentence. No cell value is in it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from cdc_sink.errors import CdcSinkError, RecordError, RecordRef
+
+MARK = "cdc-sink"
+_LINE = re.compile(
+    r"cdc-sink\|record\|(\w+)\|([^|]*)\|(\d+)\|(\d+)\|([0-9A-F]*)\|(-?\d+)\|([^|]*)\|"
+)
+# Spark appends its own ` SQLSTATE: …` to the text.
+_VALUE = re.compile(r"cdc-sink\|value\|([^|]*)\|([^|\n]*?)(?= SQLSTATE|\||\n|$)")
+
+STOPPED = "the batch was not applied, its offsets were not committed"
+
+
+def fault_sql(code: str, column: str, detail: str = "NULL") -> str:
+    """SQL that fails the job and names the record: code, coordinates, first 9 bytes, length, a detail.
+
+    `column` is `key` or `value`: the bytes at fault. `detail` must never be a cell value.
+    """
+    return (
+        f"raise_error(concat('{MARK}|record|{code}|', topic, '|', partition, '|', offset, '|', "
+        f"coalesce(hex(substring({column}, 1, 9)), ''), '|', coalesce(length({column}), -1), '|', "
+        f"coalesce({detail}, ''), '|'))"
+    )
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a failed decoding job said about one record."""
+
+    code: str
+    record: RecordRef
+    head: bytes
+    length: int
+    detail: str
+
+    @property
+    def unknown_schema_id(self) -> int | None:
+        """The schema id, when the framing is right and only the schema is missing."""
+        framed = len(self.head) >= 5 and self.head[0] == 0 and self.code in ("frame", "key")
+        number = int.from_bytes(self.head[1:5], "big") if framed else 0
+        return number or None
+
+    def error(self) -> CdcSinkError:
+        """The sentence for the operator."""
+        saw, remedy = _SENTENCES.get(self.code, _SENTENCES["frame"])(self)
+        return RecordError(self.record, saw, data=STOPPED, remedy=remedy)
+
+
+def read_fault(text: str) -> Fault | None:
+    """Find the fault line in the text of a failed Spark job."""
+    found = _LINE.search(text)
+    if not found:
+        return None
+    code, topic, partition, offset, head, length, detail = found.groups()
+    record = RecordRef(topic, int(partition), int(offset))
+    return Fault(code, record, bytes.fromhex(head), int(length), detail)
+
+
+def read_value_fault(text: str) -> tuple[str, str] | None:
+    """Find column and reason when a value could not be converted."""
+    found = _VALUE.search(text)
+    return (found.group(1), found.group(2)) if found else None
+
+
+def _frame_sentence(fault: Fault) -> tuple[str, str]:
+    what = "key" if fault.code == "key" else "value"
+    if fault.length < 0:
+        return (
+            f"the record has no {what}",
+            "mirror tables need a key: give the source table a primary key, or set "
+            "message.key.columns on the connector",
+        )
+    if fault.length < 5:
+        return (
+            f"the {what} has {fault.length} bytes, a framed Avro {what} has at least 5",
+            "look for another producer on this topic, or a converter other than Avro",
+        )
+    if fault.head[0] != 0:
+        return (
+            f"the {what} begins with byte 0x{fault.head[0]:02X}, expected 0x00 (magic byte)",
+            f"check {what}.converter on the connector: it must write Avro with a 4-byte schema id",
+        )
+    if not any(fault.head[1:5]):
+        return (
+            f"the {what} has schema id 0 in its first 4 bytes: this is the 8-byte framing",
+            f"set {what}.converter.apicurio.registry.as-confluent=true and use-id=contentId",
+        )
+    return (
+        f"the {what}'s writer schema id {fault.unknown_schema_id} is not among those fetched",
+        "start the query again: the registry is asked at every start",
+    )
+
+
+def _op_sentence(fault: Fault) -> tuple[str, str]:
+    if fault.detail == "t":
+        return (
+            "op 't': the source table was truncated, which this release does not apply",
+            "rebuild the table with `cdc-sink backfill`, and set skipped.operations=t on the connector",
+        )
+    remedy = "check the connector's transforms, and what else writes to this topic"
+    if fault.detail in ("c", "u", "r"):
+        return f"op {fault.detail!r} without the row after the change", remedy
+    return f"op {fault.detail[:8]!r} is not one of r c u d", remedy
+
+
+def _unavailable_sentence(fault: Fault) -> tuple[str, str]:
+    return (
+        f"columns {fault.detail} hold Debezium's placeholder for an unavailable value",
+        "set REPLICA IDENTITY FULL on the source table, then run `cdc-sink backfill`",
+    )
+
+
+def _position_sentence(_fault: Fault) -> tuple[str, str]:
+    return (
+        "the source block has no position",
+        "check the connector's version and its transforms: the whole source block is needed",
+    )
+
+
+_SENTENCES = {
+    "frame": _frame_sentence,
+    "key": _frame_sentence,
+    "op": _op_sentence,
+    "unavailable": _unavailable_sentence,
+    "position": _position_sentence,
+}
+
+
+def value_error(record: RecordRef, column: str, reason: str) -> CdcSinkError:
+    """A value of one record can't be represented in the table."""
+    return RecordError(
+        record,
+        f"column {column}: {reason}",
+        data=STOPPED,
+        remedy="exclude the column on the connector, or correct the value at its source",
+    )
+
+
+def malformed_error(record: RecordRef) -> CdcSinkError:
+    """A record's bytes don't fit its writer schema."""
+    return RecordError(
+        record,
+        "the bytes after the schema id do not fit its writer schema",
+        data=STOPPED,
+        remedy="look for another producer on this topic, or a registry that was rebuilt with other ids",
+    )

@@ -1,0 +1,145 @@
+"""The Iceberg table behind a target, through the JVM that Spark already runs.
+
+The instance is the one in the batch session's own catalog cache. Spark's MERGE scans that same instance, so
+the ledger read here and the rows read there belong to one table snapshot; what was committed after it makes
+the table commit fail (serializable isolation). This is what fences a second driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import SparkSession
+
+from cdc_sink.config import Target
+from cdc_sink.errors import CommitConflictError
+from cdc_sink.table.columns import CDC_COLUMN, Column
+from cdc_sink.table.ledger import LEDGER_KEY, OWNER_PROPERTY, Ledger
+
+_NO_TABLE = ("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND")
+SNAPSHOT_PROPERTY = "spark.sql.iceberg.snapshot-property."
+
+
+@dataclass(frozen=True)
+class IcebergTable:
+    """A loaded table, pinned at the snapshot of its last refresh."""
+
+    target: Target
+    java: Any
+    jvm: Any
+
+    @classmethod
+    def load(cls, spark: SparkSession, target: Target) -> IcebergTable | None:
+        """Load the newest state of the table; None when there is no such table."""
+        jvm: Any = spark._jvm
+        session: Any = spark._jsparkSession
+        try:
+            java = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(
+                session, target.identifier
+            )
+        except AnalysisException as error:
+            if error.getCondition() in _NO_TABLE:
+                return None
+            raise
+        java.refresh()
+        return cls(target, java, jvm)
+
+    @property
+    def snapshot_id(self) -> int | None:
+        """Id of the table snapshot this instance is pinned at."""
+        current = self.java.currentSnapshot()
+        return None if current is None else int(current.snapshotId())
+
+    @property
+    def uuid(self) -> str:
+        """The table's identity, which a re-created table does not share."""
+        return str(self.java.uuid())
+
+    @property
+    def owner(self) -> str | None:
+        """The pipeline that created the table, or None."""
+        owner = self.java.properties().get(OWNER_PROPERTY)
+        return None if owner is None else str(owner)
+
+    @property
+    def is_empty(self) -> bool:
+        """No data file is in the current table snapshot."""
+        current = self.java.currentSnapshot()
+        return current is None or current.summary().get("total-data-files") == "0"
+
+    def columns(self) -> tuple[Column, ...]:
+        """The source's columns as the table holds them, without `_cdc`."""
+        fields = self.java.schema().columns()
+        return tuple(
+            Column(str(f.name()), str(f.type().toString()).replace(", ", ","), f.isRequired())
+            for f in fields
+            if f.name() != CDC_COLUMN
+        )
+
+    @property
+    def has_cdc(self) -> bool:
+        """The table has our own column."""
+        return self.java.schema().findField(CDC_COLUMN) is not None
+
+    def key_columns(self) -> tuple[str, ...]:
+        """Names of the identifier fields, in table order."""
+        names = set(self.java.schema().identifierFieldNames())
+        return tuple(c.name for c in self.columns() if c.name in names)
+
+    def ledger(self) -> Ledger | None:
+        """Walk from the head to the first table snapshot that has a ledger."""
+        snapshot = self.java.currentSnapshot()
+        while snapshot is not None:
+            text = snapshot.summary().get(LEDGER_KEY)
+            if text is not None:
+                return Ledger.from_json(str(text), self.target.where)
+            parent = snapshot.parentId()
+            snapshot = None if parent is None else self.java.snapshot(parent)
+        return None
+
+    def note(self, properties: Mapping[str, str]) -> None:
+        """Commit a table snapshot that changes no row and carries the properties.
+
+        Iceberg's own commit would go on top of whatever is there by then: a driver that was overtaken would
+        set the ledger back, and no validation sees another commit without files. So the parent is compared.
+        Raises: CommitConflictError when this instance is no longer the newest state of the table.
+        """
+        pinned = self.snapshot_id
+        append = self.java.newFastAppend()
+        for key, value in properties.items():
+            append = append.set(key, value)
+        noted = append.apply()  # on top of the newest table snapshot
+        parent = noted.parentId()
+        if (None if parent is None else int(parent)) != pinned:
+            raise CommitConflictError(
+                self.target.where,
+                "another commit reached the table first",
+                data="the ledger was not moved",
+                remedy="nothing: it is tried again; if this goes on, look for a second writer",
+            )
+        operations = self.java.operations()
+        base = operations.current()
+        metadata = self.jvm.org.apache.iceberg.TableMetadata.buildFrom(base)
+        operations.commit(base, metadata.setBranchSnapshot(noted, "main").build())
+        self.java.refresh()
+
+
+@contextmanager
+def stamped(spark: SparkSession, properties: Mapping[str, str]) -> Iterator[None]:
+    """Let every table snapshot that this session writes inside the block carry the properties.
+
+    Safe because each streaming query runs its batches in a session of its own; what a user's own
+    `foreachBatch` writes there besides stays without them.
+    """
+    names = {SNAPSHOT_PROPERTY + key: value for key, value in properties.items()}
+    for key, value in names.items():
+        spark.conf.set(key, value)
+    try:
+        yield
+    finally:
+        for key in names:
+            spark.conf.unset(key)

@@ -1,0 +1,128 @@
+"""The Spark session: what a pipeline needs of it, and a quiet one for the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from cdc_sink.clients.catalog import session_properties
+from cdc_sink.config import Pipeline
+from cdc_sink.config.models import revealed
+from cdc_sink.errors import ConfigError
+from cdc_sink.spark.jars import jars
+from cdc_sink.spark.java import require_java
+
+LOG4J = Path(__file__).with_name("log4j2.properties")
+BARE_LOCAL = "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem"
+
+
+def create_session(
+    pipeline: Pipeline, *, purpose: str, log_file: Path | None = None
+) -> SparkSession:
+    """Start Spark, or join the one that spark-submit started.
+
+    Raises: ConfigError when Java is missing or too old, or a jar can't be trusted.
+    """
+    java = require_java()
+    os.environ.setdefault("JAVA_HOME", str(java.parent.parent))
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    builder = SparkSession.builder.appName(f"cdc-sink {purpose} {pipeline.name}")
+    for key, value in _properties(pipeline, submitted=submitted, log_file=log_file).items():
+        builder = builder.config(key, value)
+    with _stderr_to(log_file):
+        spark = builder.getOrCreate()
+    require_session(spark, pipeline)
+    return spark
+
+
+def require_session(spark: SparkSession, pipeline: Pipeline) -> None:
+    """Refuse a session that lacks what the pipeline needs.
+
+    Raises: ConfigError that lists every missing property.
+    """
+    wanted = session_properties(pipeline.catalog)
+    missing = [k for k, v in wanted.items() if k not in _has(spark) or not _fits(spark, k, v)]
+    if missing:
+        raise ConfigError(
+            "Spark session",
+            f"these properties are missing or differ: {', '.join(sorted(missing))}",
+            remedy="start the session with them: `cdc-sink plan CONFIG` prints them with their values",
+        )
+
+
+def activate(spark: SparkSession) -> None:
+    """Make the session known to the JVM thread behind this Python thread.
+
+    A new thread has none, and Spark would then look catalogs up in an empty configuration.
+    """
+    jvm: Any = spark._jvm
+    jvm.org.apache.spark.sql.classic.SparkSession.setActiveSession(spark._jsparkSession)
+
+
+def _has(spark: SparkSession) -> dict[str, str]:
+    return {k: v for k, v in spark.conf.getAll.items()}
+
+
+def _fits(spark: SparkSession, key: str, value: str) -> bool:
+    # Other extensions may stand beside Iceberg's; a local SQLite address may be written in two ways.
+    return value in (spark.conf.get(key, "") or "") if key == "spark.sql.extensions" else True
+
+
+def _properties(pipeline: Pipeline, *, submitted: bool, log_file: Path | None) -> Mapping[str, str]:
+    master = pipeline.spark.master
+    if master is None and not submitted:
+        master = "local[*]"
+    local = master is not None and master.startswith("local")
+    found = {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.streaming.stopTimeout": "60000",
+        **session_properties(pipeline.catalog),
+    }
+    if master is not None:
+        found["spark.master"] = master
+    if not submitted:
+        found |= _own_jvm(log_file)
+    if local:
+        found |= {
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.ui.enabled": "false",
+            "spark.hadoop.fs.file.impl": BARE_LOCAL,
+        }
+    return found | revealed(pipeline.spark.conf)
+
+
+def _own_jvm(log_file: Path | None) -> dict[str, str]:
+    paths = [str(path) for path in jars("spark")]
+    options = f"-Dlog4j2.configurationFile={LOG4J} -Dcdcsink.log={log_file or '/dev/stderr'}"
+    return {
+        "spark.jars": ",".join(paths),
+        # The file system class is loaded before spark.jars are.
+        "spark.driver.extraClassPath": ":".join(paths),
+        "spark.driver.extraJavaOptions": options,
+    }
+
+
+@contextmanager
+def _stderr_to(log_file: Path | None) -> Iterator[None]:
+    """Let the JVM inherit a file as its stderr, so that its chatter stays off the user's screen."""
+    if log_file is None:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,72 @@
+"""A running pipeline: one streaming query per table, kept apart. A table that fails stops no other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+from pyspark.sql import SparkSession
+
+from cdc_sink.config import Pipeline, Target
+from cdc_sink.spark.query import Services, TableQuery
+from cdc_sink.spark.session import activate, create_session, require_session
+
+TICK_S = 0.25
+
+
+@dataclass(frozen=True)
+class RunningPipeline:
+    """The queries of a pipeline, supervised from the thread that calls `run`."""
+
+    queries: tuple[TableQuery, ...]
+
+    def run(self, stop: threading.Event) -> int:
+        """Supervise until `stop` is set or nothing is left to do; then stop between batches.
+
+        Out: the exit code: 0, or that of the first parked table.
+        """
+        for query in self.queries:
+            activate(query.spark)
+        while not stop.is_set() and not all(q.is_over for q in self.queries):
+            for query in self.queries:
+                query.tick(time.monotonic())
+            stop.wait(TICK_S)
+        self.stop()
+        return self.exit_code
+
+    def stop(self) -> None:
+        """Stop every query between two of its batches."""
+        for query in self.queries:
+            query.stop()
+
+    @property
+    def exit_code(self) -> int:
+        """0 when no table is parked."""
+        parked = (q.error.exit_code for q in self.queries if q.state == "parked" and q.error)
+        return next(parked, 0)
+
+
+def start(
+    pipeline: Pipeline,
+    spark: SparkSession | None = None,
+    *,
+    once: bool = False,
+    take_over: bool = False,
+) -> RunningPipeline:
+    """Prepare one query per table; `run` on the result starts and supervises them.
+
+    In:     `once` applies what is in the topics now and ends; `take_over` lets a new checkpoint go on at
+            the offsets of the tables' ledgers.
+    Raises: ConfigError when the session or the configuration can't be used.
+    """
+    if spark is None:
+        spark = create_session(pipeline, purpose="run")
+    require_session(spark, pipeline)
+    services = Services.of(pipeline)
+    return RunningPipeline(
+        tuple(
+            TableQuery(spark, Target(pipeline, table), services, once=once, take_over=take_over)
+            for table in pipeline.tables
+        )
+    )

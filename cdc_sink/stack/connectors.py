@@ -1,0 +1,81 @@
+"""Connector settings as the chain uses them; the same texts work on a Connect cluster of yours."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cdc_sink.stack.mysql import MySql
+    from cdc_sink.stack.postgres import Postgres
+
+HEARTBEAT_MS = 5000
+
+
+def postgres_settings(
+    server: Postgres, prefix: str, database: str, tables: Sequence[str], *, slot: str
+) -> dict[str, str]:
+    """Return the settings of a PostgreSQL connector.
+
+    In:     tables as `schema.table`; prefix starts every topic; slot also names the publication.
+    Source: Debezium 3.6, PostgreSQL connector properties.
+    """
+    return {
+        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+        "plugin.name": "pgoutput",
+        "publication.autocreate.mode": "filtered",
+        "publication.name": slot,
+        "slot.name": slot,
+        "database.dbname": database,
+        "table.include.list": ",".join(tables),
+        "provide.transaction.metadata": "true",
+        **_shared(server, prefix),
+    }
+
+
+def mysql_settings(
+    server: MySql, prefix: str, database: str, tables: Sequence[str], *, history_servers: str
+) -> dict[str, str]:
+    """Return the settings of a MySQL connector.
+
+    In:     tables as `database.table`; history_servers: the Kafka that keeps its schema history.
+    Source: Debezium 3.6, MySQL connector properties.
+    """
+    return {
+        "connector.class": "io.debezium.connector.mysql.MySqlConnector",
+        # A replica id of its own per connector: two with one id throw each other out.
+        "database.server.id": str(1 + zlib.crc32(prefix.encode()) % (2**31 - 2)),
+        "database.include.list": database,
+        "table.include.list": ",".join(tables),
+        "database.ssl.mode": "disabled",
+        "database.allowPublicKeyRetrieval": "true",
+        "schema.history.internal.kafka.bootstrap.servers": history_servers,
+        "schema.history.internal.kafka.topic": f"{prefix}_schema_history",
+        **_shared(server, prefix),
+    }
+
+
+def _shared(server: Postgres | MySql, prefix: str) -> dict[str, str]:
+    return {
+        "tasks.max": "1",
+        "database.hostname": server.host,
+        "database.port": str(server.port),
+        "database.user": server.user,
+        "database.password": server.password,
+        "topic.prefix": prefix,
+        "schema.name.adjustment.mode": "avro",
+        "heartbeat.interval.ms": str(HEARTBEAT_MS),
+        "poll.interval.ms": "100",
+        # Come back by itself, and soon, after a database or broker was killed.
+        "errors.max.retries": "-1",
+        "retriable.restart.connector.wait.ms": "1000",
+    }
+
+
+def with_topics(settings: dict[str, str], *, partitions: int) -> dict[str, str]:
+    """Add how Connect creates the topics of the connector; the broker creates none by itself."""
+    return settings | {
+        "topic.creation.default.partitions": str(partitions),
+        "topic.creation.default.replication.factor": "1",
+    }

@@ -1,0 +1,314 @@
+"""What stands in the way of a table, decided from what was read: readings in, findings out.
+
+Rules this file owns: everything is reported at once, the good with the bad; an error is what would
+stop the table or make it wrong, a warning is what its operator should know, and each has a remedy;
+what couldn't be read is not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cdc_sink.change.avro_types import column_type
+from cdc_sink.change.envelope import AvroField, Envelope, parse_key
+from cdc_sink.errors import CdcSinkError
+from cdc_sink.table.columns import Column, require_distinct
+from cdc_sink.table.evolution import plan_evolution
+from cdc_sink.table.ledger import Claim, Ledger
+
+_DAY_MS = 24 * 3600 * 1000
+_CONFIG, _UNAVAILABLE = 2, 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `exit_code` is what it alone would end the program with."""
+
+    where: str
+    level: Literal["error", "warning", "ok"]
+    saw: str
+    remedy: str = ""
+    exit_code: int = 0
+
+    @classmethod
+    def of(cls, error: CdcSinkError) -> Finding:
+        """Turn a failure that would have stopped the table into a finding."""
+        return cls(error.where, "error", error.saw, error.remedy, error.exit_code)
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """Return 2 when the configuration is at fault, 3 when servers were only silent, else 1 or 0."""
+    codes = {finding.exit_code for finding in findings if finding.level == "error"}
+    if _CONFIG in codes:
+        return _CONFIG
+    if codes - {_UNAVAILABLE}:
+        return 1
+    return _UNAVAILABLE if codes else 0
+
+
+@dataclass(frozen=True)
+class TopicReading:
+    """A topic and its ends, as the cluster told them."""
+
+    topic_id: str
+    start_offsets: Mapping[int, int]
+    end_offsets: Mapping[int, int]
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SchemaReading:
+    """The newest schemas of a topic's two subjects; None for a subject that isn't there."""
+
+    value: str | None
+    key: str | None
+    compatibility: str | None = None
+
+
+@dataclass(frozen=True)
+class TargetReading:
+    """A table that exists already."""
+
+    columns: Sequence[Column]
+    key_columns: Sequence[str]
+    ledger: Ledger | None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the configuration asks for one table."""
+
+    pipeline: str
+    table: str
+    topic: str
+    missing_topic: Literal["wait", "fail"] = "wait"
+    adopt: bool = False
+    buckets: int = 8
+    bucket_column: str | None = None
+    generation: int = 0
+
+
+# --- the topic ----------------------------------------------------------------------------------
+
+
+def check_topic(wish: Wish, topic: TopicReading | None, ledger: Ledger | None) -> Iterator[Finding]:
+    """Judge whether the topic is there and still has every record the table needs."""
+    where = f"topic {wish.topic}"
+    if topic is None:
+        yield _missing_topic(wish, where)
+        return
+    yield Finding(where, "ok", f"{len(topic.end_offsets)} partition(s), id {topic.topic_id}")
+    yield from _check_oldest(where, topic, ledger)
+    yield from _check_retention(where, topic.settings)
+
+
+def _missing_topic(wish: Wish, where: str) -> Finding:
+    remedy = "correct the topic's name, or start the connector that writes it"
+    if wish.missing_topic == "wait":
+        return Finding(where, "warning", "it isn't there yet; the table will wait for it", remedy)
+    return Finding(where, "error", "there is no such topic", remedy, 1)
+
+
+def _check_oldest(where: str, topic: TopicReading, ledger: Ledger | None) -> Iterator[Finding]:
+    trimmed = {p: offset for p, offset in topic.start_offsets.items() if offset > 0}
+    if ledger is None or ledger.topic_id != topic.topic_id:
+        if trimmed:
+            yield Finding(
+                where,
+                "warning",
+                f"its oldest records are gone: it begins at {_offsets(trimmed)}",
+                "take a new source snapshot (Debezium signal execute-snapshot) unless one is "
+                "among the records that are left",
+            )
+        return
+    lost = {p: offset for p, offset in trimmed.items() if offset > ledger.next_offsets.get(p, 0)}
+    if lost:
+        yield Finding(
+            where,
+            "error",
+            f"records were deleted before they were applied: it begins at {_offsets(lost)}, the "
+            "ledger expects older ones",
+            "take a new source snapshot and rebuild the table with `cdc-sink backfill`; then give "
+            "the topic a longer retention",
+            1,
+        )
+
+
+def _check_retention(where: str, settings: Mapping[str, str]) -> Iterator[Finding]:
+    retention = settings.get("retention.ms", "-1")
+    if "delete" in settings.get("cleanup.policy", "delete") and retention.isdigit():
+        hours = int(retention) / 3_600_000
+        if int(retention) < _DAY_MS:
+            yield Finding(
+                where,
+                "warning",
+                f"records live {hours:g} h; a longer stop loses some",
+                "raise retention.ms to at least a weekend",
+            )
+        else:
+            yield Finding(where, "ok", f"records live {hours:g} h")
+
+
+def _offsets(offsets: Mapping[int, int]) -> str:
+    return ", ".join(f"{number}@{offset}" for number, offset in sorted(offsets.items()))
+
+
+# --- the schemas --------------------------------------------------------------------------------
+
+
+def check_schemas(
+    wish: Wish, schemas: SchemaReading, topic: TopicReading | None
+) -> Iterator[Finding]:
+    """Judge whether the newest schemas can become a table with key columns."""
+    if schemas.compatibility == "NONE":
+        yield Finding(
+            f"subject {wish.topic}-value",
+            "warning",
+            "its compatibility level is NONE: the registry lets any change through",
+            "set BACKWARD on the subject; a change that doesn't fit would stop the table",
+        )
+    if schemas.value is None or schemas.key is None:
+        yield from _missing_subjects(wish, schemas, topic)
+    fields = columns = None
+    if schemas.key is not None:
+        try:
+            fields = parse_key(schemas.key)
+        except CdcSinkError as error:
+            yield Finding.of(error)
+    if schemas.value is not None:
+        columns, faults = _columns_of(schemas.value)
+        yield from faults
+    if fields and columns:
+        yield from _check_key(wish, fields, columns)
+
+
+def _missing_subjects(
+    wish: Wish, schemas: SchemaReading, topic: TopicReading | None
+) -> Iterator[Finding]:
+    # Debezium registers both schemas with the first record, so an empty topic may lack them.
+    is_empty = topic is None or not any(topic.end_offsets.values())
+    level: Literal["error", "warning"] = "warning" if is_empty else "error"
+    code = 0 if is_empty else 1
+    if schemas.value is None:
+        yield Finding(
+            f"subject {wish.topic}-value",
+            level,
+            "the registry has no such subject" + (", as before the first record" * is_empty),
+            "point registry.url at the connector's registry, and let its converter name subjects "
+            "<topic>-value (TopicNameStrategy, Apicurio: TopicIdStrategy)",
+            code,
+        )
+    if schemas.key is None:
+        yield Finding(
+            f"subject {wish.topic}-key",
+            level,
+            "there is no key schema" + (", as before the first record" * is_empty),
+            "a mirror needs a key: give the source table a primary key or set "
+            "message.key.columns, and use the Avro converter for keys too",
+            code,
+        )
+
+
+def _columns_of(value_schema: str) -> tuple[tuple[AvroField, ...] | None, list[Finding]]:
+    try:
+        columns = Envelope.parse(value_schema).columns
+    except CdcSinkError as error:
+        return None, [Finding.of(error)]
+    faults: list[Finding] = []
+    try:
+        require_distinct([column.name for column in columns])
+    except CdcSinkError as error:
+        faults.append(Finding.of(error))
+    for column in columns:
+        try:
+            column_type(column)
+        except CdcSinkError as error:
+            faults.append(Finding.of(error))
+    return columns, faults
+
+
+def _check_key(
+    wish: Wish, fields: Sequence[AvroField], columns: Sequence[AvroField]
+) -> Iterator[Finding]:
+    where = f"table {wish.table}"
+    names = [one.name for one in fields]
+    strangers = sorted(set(names) - {column.name for column in columns})
+    if strangers:
+        yield Finding(
+            where,
+            "error",
+            f"key column(s) {', '.join(strangers)} are not among the source's columns",
+            "remove transforms that change the key, or column.exclude.list for key columns",
+            1,
+        )
+    if wish.buckets and wish.bucket_column is not None and wish.bucket_column not in names:
+        yield Finding(
+            where,
+            "error",
+            f"bucket_column {wish.bucket_column} is no key column; the key is {', '.join(names)}",
+            "name a key column, or leave it out",
+            _CONFIG,
+        )
+    if not strangers:
+        yield Finding(where, "ok", f"{len(columns)} columns, key {', '.join(names)}")
+
+
+# --- the target ---------------------------------------------------------------------------------
+
+
+def check_target(wish: Wish, target: TargetReading | None) -> Iterator[Finding]:
+    """Judge whether an existing table may be written to by this pipeline."""
+    where = f"table {wish.table}"
+    if target is None:
+        yield Finding(where, "ok", "isn't there yet; the first start makes it")
+    elif target.ledger is None and not wish.adopt:
+        yield Finding(
+            where,
+            "error",
+            "it exists and has no ledger of ours",
+            "name another target, or set `adopt: true` to write to this one",
+            _CONFIG,
+        )
+    elif target.ledger is None:
+        yield Finding(where, "ok", "exists and will be adopted")
+    elif target.ledger.generation > wish.generation:
+        yield Finding(
+            where,
+            "error",
+            f"its ledger is at generation {target.ledger.generation}, the configuration says "
+            f"{wish.generation}",
+            f"set `generation: {target.ledger.generation}` for the table",
+            _CONFIG,
+        )
+    else:
+        yield Finding(where, "ok", f"has our ledger, at {_offsets(target.ledger.next_offsets)}")
+
+
+def check_ledger(
+    wish: Wish, ledger: Ledger, cluster_id: str, topic: TopicReading
+) -> Iterator[Finding]:
+    """Judge whether the ledger tells of this pipeline, cluster and incarnation of the topic."""
+    # The query id lies in the checkpoint, which a check doesn't read: the ledger's own stands in.
+    claim = Claim(wish.pipeline, ledger.query_id, cluster_id, wish.topic, topic.topic_id)
+    try:
+        claim.require_fits(ledger, f"table {wish.table}")
+    except CdcSinkError as error:
+        yield Finding.of(error)
+
+
+def check_growth(schemas: SchemaReading, target: TargetReading) -> Iterator[Finding]:
+    """Judge whether the newest writer schema fits the table's columns, or can be made to."""
+    if schemas.value is None or schemas.key is None:
+        return
+    try:
+        keys = [one.name for one in parse_key(schemas.key)]
+        fields = Envelope.parse(schemas.value).columns
+        wanted = [Column(one.name, column_type(one).iceberg, not one.nullable) for one in fields]
+    except CdcSinkError:
+        return  # reported by check_schemas
+    try:
+        plan_evolution(target.columns, wanted, keys)
+    except CdcSinkError as error:
+        yield Finding.of(error)

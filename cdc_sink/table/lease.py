@@ -1,0 +1,66 @@
+"""Which driver runs the query of a checkpoint, and how it is doing: one small JSON file beside it.
+
+Written by the driver, read by the next driver before it starts and by `cdc-sink status`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+# A driver renews its lease every quarter of this; after it, one on another host may be taken for gone.
+LEASE_S = 60
+
+
+class Verdict(Enum):
+    """What a lease says about starting a query."""
+
+    FREE = "free"
+    HELD = "held"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What a driver says about one table's query; renewed while the driver lives."""
+
+    host: str
+    pid: int
+    started: str
+    renewed_at_ms: int
+    state: str  # running | waiting | backing_off | parked | stopped
+    error: str | None = None
+
+    @classmethod
+    def from_json(cls, text: str) -> Lease | None:
+        """Read a lease; None when it is cut off, as it is while being written."""
+        try:
+            seen = json.loads(text)
+            return cls(
+                host=str(seen["host"]),
+                pid=int(seen["pid"]),
+                started=str(seen["started"]),
+                renewed_at_ms=int(seen["renewed_at_ms"]),
+                state=str(seen["state"]),
+                error=None if seen.get("error") is None else str(seen["error"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def to_json(self) -> str:
+        """Render for the file."""
+        return json.dumps(asdict(self))
+
+    def is_fresh(self, now_ms: int) -> bool:
+        """Renewed recently enough to be believed."""
+        return now_ms - self.renewed_at_ms <= LEASE_S * 1000
+
+    def judge(self, me: Lease, *, is_alive: bool) -> Verdict:
+        """May `me` take over? On one host the process table tells, else only time does."""
+        mine = (self.host, self.pid, self.started) == (me.host, me.pid, me.started)
+        if mine or self.state == "stopped":
+            return Verdict.FREE
+        if self.host == me.host:
+            return Verdict.HELD if is_alive else Verdict.FREE
+        return Verdict.UNSURE if self.is_fresh(me.renewed_at_ms) else Verdict.FREE

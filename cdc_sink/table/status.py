@@ -1,0 +1,141 @@
+"""How far a table is behind its topic: ledger, end offsets and lease in, one value out.
+
+Rules this file owns: offset lag is counted in records and comes from the ledger, not from a
+consumer group; freshness is the age of the newest source change that is in the table while others
+wait, and 0 when none waits, so an idle table isn't stale; what can't be read is unknown, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cdc_sink.errors import CdcSinkError
+from cdc_sink.table.lease import Lease
+from cdc_sink.table.ledger import Ledger
+
+PARKED = "parked"
+DRIVER_GONE = "stopped (driver gone)"
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What was read about one table; None = isn't there yet, or `failures` says why not read.
+
+    `failures` has the parts `ledger`, `lease` and `offsets`.
+    """
+
+    table: str
+    topic: str
+    ledger: Ledger | None = None
+    batch: Mapping[str, Any] | None = None
+    lease: Lease | None = None
+    start_offsets: Mapping[int, int] | None = None
+    end_offsets: Mapping[int, int] | None = None
+    failures: Mapping[str, CdcSinkError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """One table's line. Units: records, seconds, milliseconds since 1970 UTC."""
+
+    table: str
+    topic: str
+    state: str
+    lag_records: int | None
+    freshness_s: float | None
+    last_commit_ms: int | None
+    next_offsets: Mapping[int, int] | None
+    end_offsets: Mapping[int, int] | None
+    batch: Mapping[str, Any] | None
+    error: str | None
+    failures: Mapping[str, CdcSinkError]
+
+    @property
+    def exit_code(self) -> int:
+        """0 fine, 1 parked or a part is wrong, 2 refused by a server, 3 a server is silent."""
+        if self.state == PARKED:
+            return 1
+        # The gravest first: a refused user or a broken ledger doesn't pass by itself.
+        codes = {failure.exit_code for failure in self.failures.values()}
+        return min(codes, default=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Render as documented in docs/status.md."""
+        return {
+            "table": self.table,
+            "topic": self.topic,
+            "state": self.state,
+            "lag_records": self.lag_records,
+            "freshness_s": self.freshness_s,
+            "last_commit_ms": self.last_commit_ms,
+            "next_offsets": _by_text(self.next_offsets),
+            "end_offsets": _by_text(self.end_offsets),
+            "batch": None if self.batch is None else dict(self.batch),
+            "error": self.error,
+            "unread": {
+                part: f"{failure.where}: {failure.saw}" for part, failure in self.failures.items()
+            },
+        }
+
+
+def table_status(facts: TableFacts, now_ms: int) -> TableStatus:
+    """Return the status of one table at `now_ms`."""
+    lag = offset_lag(facts)
+    batch = facts.batch or {}
+    return TableStatus(
+        table=facts.table,
+        topic=facts.topic,
+        state=state_of(facts, now_ms),
+        lag_records=lag,
+        freshness_s=_freshness_s(lag, batch.get("newest_source_ts_ms"), now_ms),
+        last_commit_ms=batch.get("committed_at_ms"),
+        next_offsets=None if facts.ledger is None else facts.ledger.next_offsets,
+        end_offsets=facts.end_offsets,
+        batch=facts.batch,
+        error=None if facts.lease is None else facts.lease.error,
+        failures=facts.failures,
+    )
+
+
+def offset_lag(facts: TableFacts) -> int | None:
+    """Count the records that are in the topic and not in the table; None when an end is unknown."""
+    if facts.end_offsets is None or facts.start_offsets is None or "ledger" in facts.failures:
+        return None
+    applied = {} if facts.ledger is None else facts.ledger.next_offsets
+    waiting = 0
+    for partition, end in facts.end_offsets.items():
+        # A partition the ledger doesn't name will be read from its oldest record.
+        begin = applied.get(partition, facts.start_offsets.get(partition, 0))
+        waiting += max(0, end - begin)
+    return waiting
+
+
+def state_of(facts: TableFacts, now_ms: int) -> str:
+    """Say what the table's query does; a parked table stays parked when its driver is gone."""
+    if "lease" in facts.failures:
+        return "unknown"
+    if facts.lease is None:
+        is_new = facts.ledger is None and "ledger" not in facts.failures
+        return "not started" if is_new else "stopped"
+    if facts.lease.state in (PARKED, "stopped"):
+        return facts.lease.state
+    if not facts.lease.is_fresh(now_ms):
+        return DRIVER_GONE
+    return facts.lease.state
+
+
+def _freshness_s(lag: int | None, newest_source_ts_ms: Any, now_ms: int) -> float | None:
+    if lag == 0:
+        return 0.0
+    if lag is None or newest_source_ts_ms is None:
+        return None
+    # The source's clock may be ahead of ours.
+    return float(max(0, now_ms - int(newest_source_ts_ms)) / 1000)
+
+
+def _by_text(offsets: Mapping[int, int] | None) -> dict[str, int] | None:
+    if offsets is None:
+        return None
+    return {str(partition): offset for partition, offset in sorted(offsets.items())}

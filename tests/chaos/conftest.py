@@ -1,0 +1,30 @@
+"""The chain, and on it one history that all tests of this folder share, in the order of the file."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from cdc_sink.stack.stack import Stack
+from tests.chaos.history import History
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def history(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    """CDC_SINK_SEED in the environment replays the traffic and the instants of a run."""
+    seed = int(os.environ.get("CDC_SINK_SEED", random.SystemRandom().randrange(10**6)))
+    print(f"chaos: CDC_SINK_SEED={seed}", file=sys.stderr)
+    history = History.begin(stack, tmp_path_factory.mktemp("history"), seed)
+    yield history
+    history.end()
+    print(f"chaos: seed {seed}, kills {dict(history.kills)}", file=sys.stderr)

@@ -1,0 +1,211 @@
+"""Kafka records as Debezium's connectors write them, for tests without a broker.
+
+Envelope, source block and framing are those of recorded schemas (tests/unit/samples); only the table's
+columns are free.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fastavro
+from pyspark.sql import DataFrame, SparkSession
+
+from cdc_sink.change.position import SourcePosition
+from cdc_sink.change.wire import frame_prefix
+from cdc_sink.errors import SchemaError
+
+SAMPLES = Path(__file__).parent.parent / "unit" / "samples"
+RECORDED = {"postgresql": "postgresql_customers_value", "mysql": "mysql_order_lines_value"}
+KAFKA = (
+    "key binary, value binary, topic string, partition int, offset bigint, timestamp timestamp_ntz"
+)
+TS_MS = 1_770_000_000_000
+
+Row = Mapping[str, Any]
+
+
+def optional(node: Any) -> list[Any]:
+    return ["null", node]
+
+
+def semantic(base: str, name: str, **more: Any) -> dict[str, Any]:
+    return {"type": base, "connect.version": 1, "connect.name": name, **more}
+
+
+def decimal(precision: int, scale: int) -> dict[str, Any]:
+    name = "org.apache.kafka.connect.data.Decimal"
+    digits = {"precision": precision, "scale": scale}
+    return semantic("bytes", name, logicalType="decimal", **digits)
+
+
+class Registry:
+    """Writer schemas by id, in the order they were registered."""
+
+    def __init__(self) -> None:
+        self.texts: dict[int, str] = {}
+        self.asked: list[int] = []
+
+    def register(self, schema: Any) -> int:
+        self.texts[len(self.texts) + 1] = json.dumps(schema)
+        return len(self.texts)
+
+    def schema(self, schema_id: int) -> str:
+        self.asked.append(schema_id)
+        if schema_id not in self.texts:
+            raise SchemaError(
+                "registry", f"unknown schema id {schema_id}", remedy="restore the deleted schema"
+            )
+        return self.texts[schema_id]
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """A table at its source: the connector, its columns as Avro types, its key columns."""
+
+    columns: Mapping[str, Any]
+    key: tuple[str, ...] = ("id",)
+    connector: str = "postgresql"
+    name: str = "shop.public.items"
+
+    def value_schema(self) -> dict[str, Any]:
+        envelope = self._recorded()
+        fields = [_entry(name, node) for name, node in self.columns.items()]
+        row = {"type": "record", "name": "Value", "fields": fields}
+        envelope["fields"][0]["type"] = ["null", {**row, "connect.name": f"{self.name}.Value"}]
+        return envelope | {"namespace": self.name, "connect.name": f"{self.name}.Envelope"}
+
+    def key_schema(self) -> dict[str, Any]:
+        fields = [{"name": name, "type": _not_null(self.columns[name])} for name in self.key]
+        return {"type": "record", "name": "Key", "namespace": self.name, "fields": fields}
+
+    def source(self, event: Event) -> dict[str, Any]:
+        position = None if event.position is None else SourcePosition(*event.position)
+        entries = next(f for f in self._recorded()["fields"] if f["name"] == "source")
+        block = {f["name"]: _blank(f["type"]) for f in entries["type"]["fields"]}
+        block |= {"connector": self.connector, "snapshot": event.snapshot}
+        # The log carries the time, so a second delivery of a change says the same as its first.
+        moved = 1000 * position.hi + position.lo % 1000 if position else 0
+        ts_ms = TS_MS + moved if event.ts_ms is None else event.ts_ms
+        block |= {"ts_ms": ts_ms, "ts_us": ts_ms * 1000 + 7}
+        if position is None:
+            return block
+        if self.connector == "postgresql":
+            return block | {"sequence": f'["{position.hi}","{position.lo}"]'}
+        pos, row = divmod(position.lo, 1 << 24)
+        return block | {"file": f"binlog.{position.hi:06d}", "pos": pos, "row": row}
+
+    def _recorded(self) -> dict[str, Any]:
+        text = (SAMPLES / f"{RECORDED[self.connector]}.json").read_text(encoding="utf-8")
+        envelope: dict[str, Any] = json.loads(text)
+        return envelope
+
+
+def _entry(name: str, node: Any) -> dict[str, Any]:
+    return {"name": name, "type": node} | (
+        {"default": None} if isinstance(node, list) and node[0] == "null" else {}
+    )
+
+
+def _not_null(node: Any) -> Any:
+    return next(n for n in node if n != "null") if isinstance(node, list) else node
+
+
+def _blank(node: Any) -> Any:
+    if isinstance(node, list) and "null" in node:
+        return None
+    return "" if node == "string" else 0
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change event of one row: the whole image, and the position as (hi, lo).
+
+    `ts_ms` follows from the position unless given.
+    """
+
+    op: str
+    row: Row
+    position: tuple[int, int] | None = (0, 1)
+    snapshot: str = "false"
+    ts_ms: int | None = None
+
+
+@dataclass
+class Topic:
+    """The records of one table's topic; offsets count up per partition."""
+
+    table: SourceTable
+    registry: Registry = field(default_factory=Registry)
+    records: list[tuple[Any, ...]] = field(default_factory=list)
+    value_id: int = 0
+    key_id: int = 0
+
+    def __post_init__(self) -> None:
+        self.write_as(self.table)
+
+    def write_as(self, table: SourceTable) -> int:
+        """From now on records are written with another version of the table; its schema id."""
+        self.table = table
+        self.value_id = self.registry.register(table.value_schema())
+        keys = json.dumps(table.key_schema())
+        known = [i for i, text in self.registry.texts.items() if text == keys]
+        self.key_id = known[0] if known else self.registry.register(table.key_schema())
+        return self.value_id
+
+    def send(self, event: Event, partition: int = 0) -> int:
+        return self.raw(self.key(event.row), self.value(event), partition)
+
+    def send_all(self, events: Iterable[Event], partition: int = 0) -> None:
+        for event in events:
+            self.send(event, partition)
+
+    def tombstone(self, row: Row, partition: int = 0) -> int:
+        return self.raw(self.key(row), None, partition)
+
+    def raw(self, key: bytes | None, value: bytes | None, partition: int = 0) -> int:
+        """Append a record of any bytes; returns its offset."""
+        offset = self.end(partition)
+        self.records.append((key, value, self.table.name, partition, offset, None))
+        return offset
+
+    def end(self, partition: int = 0) -> int:
+        return sum(record[3] == partition for record in self.records)
+
+    def key(self, row: Row) -> bytes:
+        return _framed(self.key_id, self.table.key_schema(), {k: row[k] for k in self.table.key})
+
+    def value(self, event: Event) -> bytes:
+        body = {
+            "before": None,
+            "after": None if event.op == "d" else event.row,
+            "source": self.table.source(event),
+            "op": event.op,
+            "ts_ms": TS_MS,
+        }
+        return _framed(self.value_id, self.table.value_schema(), body)
+
+    def batch(
+        self, spark: SparkSession, first: int = 0, end: int | None = None, *, tasks: int = 2
+    ) -> DataFrame:
+        """The records from one sequence number to another, as Spark's Kafka source gives them."""
+        rows = self.records[first:end]
+        return spark.createDataFrame(rows, KAFKA).coalesce(tasks)
+
+
+def _framed(schema_id: int, schema: dict[str, Any], body: Any) -> bytes:
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, fastavro.parse_schema(schema), body)
+    return frame_prefix(schema_id) + buffer.getvalue()
+
+
+ITEMS = SourceTable({"id": "long", "name": optional("string")})
+
+
+def item(key: int, name: str | None = None) -> Row:
+    return {"id": key, "name": name}

@@ -1,0 +1,137 @@
+"""A pipeline without servers: a Spark session, its catalog, and writers of tables in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from debezium import Topic
+from pyiceberg.table import Table as IcebergTable
+from pyspark.sql import SparkSession
+
+from cdc_sink import config
+from cdc_sink.change.position import SourcePosition
+from cdc_sink.clients.catalog import load_table
+from cdc_sink.clients.registry import Registry
+from cdc_sink.config import Target
+from cdc_sink.spark.records import RecordWriter
+from cdc_sink.spark.session import create_session
+from cdc_sink.spark.sink import Sink
+from cdc_sink.table.ledger import LEDGER_KEY, Claim, Ledger
+from cdc_sink.table.plan import BatchFacts
+
+PIPELINE = "shop"
+
+
+@dataclass
+class Lake:
+    """What all tests share."""
+
+    spark: SparkSession
+    pipeline: config.Pipeline
+
+    @classmethod
+    def open(cls, folder: Path) -> Lake:
+        conf: config.Properties = {
+            "spark.driver.memory": "2g",
+            "spark.local.dir": str(folder / "scratch"),
+            "spark.sql.warehouse.dir": str(folder / "unused"),
+        }
+        pipeline = config.Pipeline(
+            name=PIPELINE,
+            kafka=config.Kafka(bootstrap_servers="127.0.0.1:1"),
+            registry=config.Registry(url="http://127.0.0.1:1"),
+            catalog=config.Catalog(
+                type="jdbc", uri=f"jdbc:sqlite:{folder}/catalog.db", warehouse=f"{folder}/warehouse"
+            ),
+            checkpoints=str(folder / "checkpoints"),
+            spark=config.Spark(master="local[2]", conf=conf),
+            defaults=config.Defaults(namespace=PIPELINE),
+            tables=(),
+        )
+        spark = create_session(pipeline, purpose="test", log_file=folder / "spark.log")
+        return cls(spark, pipeline)
+
+    def close(self) -> None:
+        self.spark.stop()
+
+    def plans_of(self, action: Callable[[], object]) -> list[str]:
+        """The plans that Spark ran meanwhile, as they were at their end."""
+        java: Any = self.spark._jsparkSession
+        store = java.sharedState().statusStore()
+        before = int(store.executionsCount())
+        action()
+        ran = store.executionsList(before, 1000)
+        return [str(ran.apply(i).physicalPlanDescription()) for i in range(ran.size())]
+
+    def target(self, name: str, topic: Topic, **settings: Any) -> Target:
+        table = config.Table(
+            topic=topic.table.name, target=f"{PIPELINE}.{name}", **{"buckets": 0, **settings}
+        )
+        return Target(self.pipeline, table)
+
+    def writer(self, name: str, topic: Topic, **settings: Any) -> Writer:
+        return Writer(self, self.target(name, topic, **settings), topic)
+
+
+@dataclass
+class Writer:
+    """One driver that writes one table: a session, a sink and a record writer of its own."""
+
+    lake: Lake
+    target: Target
+    topic: Topic
+    query_id: str = "q1"
+    partitions: Sequence[int] = (0, 1)
+    kind: type[Sink] = Sink
+
+    def __post_init__(self) -> None:
+        self.spark = self.lake.spark.newSession()
+        own = Claim(PIPELINE, self.query_id, "cluster", self.topic.table.name, "topic-1")
+        self.sink = self.kind(self.spark, self.target, own, tuple(self.partitions))
+        # The double has the one method that is asked for.
+        self.records = RecordWriter(self.sink, cast(Registry, self.topic.registry))
+
+    def write(self, first: int = 0, end: int | None = None, *, tasks: int = 2) -> BatchFacts | None:
+        """Apply the topic's records from one sequence number to another as one micro-batch."""
+        return self.records.write(self.topic.batch(self.spark, first, end, tasks=tasks), first)
+
+    @property
+    def table(self) -> IcebergTable:
+        """The table as pyiceberg reads it, not Spark."""
+        table = load_table(self.lake.pipeline.catalog, self.target.table.name)
+        assert table is not None
+        return table
+
+    @property
+    def exists(self) -> bool:
+        return load_table(self.lake.pipeline.catalog, self.target.table.name) is not None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows without `_cdc`, by key."""
+        found: list[dict[str, Any]] = self.table.scan().to_arrow().to_pylist()
+        for row in found:
+            del row["_cdc"]
+        return sorted(found, key=lambda row: [row[name] for name in self.topic.table.key])
+
+    @property
+    def ledgers(self) -> list[Ledger]:
+        """The ledgers of all table snapshots, oldest first."""
+        ancestry, table = [], self.table
+        snapshot = table.current_snapshot()
+        while snapshot is not None:
+            assert snapshot.summary is not None
+            ancestry.append(Ledger.from_json(str(snapshot.summary[LEDGER_KEY])))
+            parent = snapshot.parent_snapshot_id
+            snapshot = None if parent is None else table.snapshot_by_id(parent)
+        return ancestry[::-1]
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.ledgers[-1]
+
+    @property
+    def marks(self) -> dict[int, SourcePosition]:
+        return dict(self.ledger.high_water)

@@ -1,0 +1,153 @@
+"""What a start finds beside its checkpoint: whose it is, how far it came, who else runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from debezium import ITEMS, Topic
+from lake import Lake
+
+from cdc_sink.config import Target
+from cdc_sink.errors import StateError
+from cdc_sink.spark.checkpoint import (
+    Files,
+    Identity,
+    check_identity,
+    judge_lease,
+    my_lease,
+    query_id,
+    read_lease,
+    require_not_ahead,
+    resume_offsets,
+    write_lease,
+)
+from cdc_sink.table.lease import Verdict
+from cdc_sink.table.ledger import Claim
+
+IDENTITY = Identity("cluster", "shop.public.items", "topic-1", "q1", None)
+
+
+@pytest.fixture
+def target(lake: Lake, name: str) -> Target:
+    return lake.target(name, Topic(ITEMS))
+
+
+@pytest.fixture
+def files(lake: Lake) -> Files:
+    return Files(lake.spark)
+
+
+def folder(target: Target) -> Path:
+    return Path(target.checkpoint.removeprefix("file://"))
+
+
+def test_a_file_is_replaced_as_a_whole_and_leaves_no_other(files: Files, tmp_path: Path) -> None:
+    uri = f"file://{tmp_path}/new folder/état.json"
+    assert files.read(uri) is None
+    for text in ("a" * 100_000, "é\n"):
+        files.write(uri, text)
+        assert files.read(uri) == text
+    assert files.names(f"file://{tmp_path}/new folder") == ["état.json"]
+    assert files.names(f"file://{tmp_path}/none") == []
+
+
+def test_the_query_id_stays_and_is_the_one_spark_takes(
+    lake: Lake, files: Files, target: Target
+) -> None:
+    ours = query_id(files, target.checkpoint)
+    assert query_id(files, target.checkpoint) == ours
+    stream = lake.spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1).load()
+    query = (
+        stream.writeStream.format("noop")
+        .option("checkpointLocation", target.checkpoint)
+        .trigger(once=True)
+        .start()
+    )
+    query.awaitTermination(60)
+    assert query.id == ours
+
+
+def test_reading_goes_on_after_the_last_batch_that_spark_committed(
+    files: Files, target: Target
+) -> None:
+    assert resume_offsets(files, target.checkpoint) == {}
+    for batch, offsets in ((9, '{"0":5}'), (10, '{"0":17,"1":3}'), (11, '{"0":99,"1":9}')):
+        log = folder(target) / "offsets" / str(batch)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        metadata = '{"batchWatermarkMs":0,"batchTimestampMs":1770000000000,"conf":{}}'
+        log.write_text(f'v1\n{metadata}\n{{"shop.public.items":{offsets}}}', encoding="utf-8")
+    assert resume_offsets(files, target.checkpoint) == {}
+    for batch in (9, 10):  # 11 was planned, never committed: it is replayed
+        log = folder(target) / "commits" / str(batch)
+        log.parent.mkdir(exist_ok=True)
+        log.write_text('v1\n{"nextBatchWatermarkMs":0}', encoding="utf-8")
+        (log.parent / f".{batch}.crc").write_bytes(b"")
+    assert resume_offsets(files, target.checkpoint) == {0: 17, 1: 3}
+
+
+def test_a_checkpoint_may_be_behind_the_ledger_but_not_ahead_of_it(target: Target) -> None:
+    ledger = dataclasses.replace(
+        Claim("shop", "q1", "cluster", "shop.public.items", "topic-1").open([0, 1]),
+        next_offsets={0: 10, 1: 4},
+    )
+    require_not_ahead({0: 10, 1: 3}, ledger, target)
+    require_not_ahead({}, None, target)
+    with pytest.raises(StateError) as ahead:
+        require_not_ahead({0: 10, 1: 5}, ledger, target)
+    assert str(ahead.value) == (
+        f"{target.where}: the checkpoint goes on at offset 5 of partition 1, the table has only what is "
+        "below 4: the table was rolled back or dropped; nothing was written; "
+        f"move {target.checkpoint} away and start once with `--take-over`: reading goes on at the "
+        "ledger's offsets."
+    )
+    with pytest.raises(StateError, match="goes on at offset 1 of partition 0"):
+        require_not_ahead({0: 1}, None, target)
+
+
+@pytest.mark.parametrize(
+    ("other", "saw"),
+    [
+        ({"cluster_id": "c2"}, "belongs to cluster_id 'cluster', this start sees 'c2'"),
+        ({"topic": "t2"}, "belongs to topic 'shop.public.items', this start sees 't2'"),
+        ({"topic_id": "x"}, "belongs to topic_id 'topic-1', this start sees 'x'"),
+        ({"query_id": "q2"}, "belongs to query_id 'q1', this start sees 'q2'"),
+        ({"table_uuid": "u2"}, "belongs to table_uuid 'u1', this start sees 'u2'"),
+        ({"table_uuid": None}, "belongs to table_uuid 'u1', this start sees None"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(
+    files: Files, target: Target, other: dict[str, str | None], saw: str
+) -> None:
+    check_identity(files, target, IDENTITY)
+    made = dataclasses.replace(IDENTITY, table_uuid="u1")  # the first start found no table yet
+    check_identity(files, target, made)
+    check_identity(files, target, made)
+    before = files.read(target.identity_file)
+    with pytest.raises(StateError) as refused:
+        check_identity(files, target, dataclasses.replace(made, **other))
+    assert refused.value.where == target.where
+    assert refused.value.saw == f"the checkpoint {target.checkpoint} {saw}"
+    assert files.read(target.identity_file) == before
+
+
+def test_a_lease_is_held_while_its_process_lives_and_free_after_it(
+    files: Files, target: Target
+) -> None:
+    assert judge_lease(files, target) is Verdict.FREE
+    mine = my_lease("running")
+    write_lease(files, target, mine)
+    assert read_lease(files, target) == mine
+    assert judge_lease(files, target) is Verdict.FREE
+    init = Path("/proc/1/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    write_lease(files, target, dataclasses.replace(mine, pid=1, started=init))
+    assert judge_lease(files, target) is Verdict.HELD
+    write_lease(files, target, dataclasses.replace(mine, pid=1, started="reused pid"))
+    assert judge_lease(files, target) is Verdict.FREE
+
+
+def test_a_torn_lease_holds_nobody_up(files: Files, target: Target) -> None:
+    files.write(target.lease_file, '{"host": "a", "pi')
+    assert read_lease(files, target) is None
+    assert judge_lease(files, target) is Verdict.FREE

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc_sink.change.avro_types import (
+    UNAVAILABLE,
+    column_type,
+    convert_sql,
+    decimal_parts,
+    decimal_type,
+    quote,
+    unavailable_sql,
+)
+from cdc_sink.change.envelope import AvroField
+from cdc_sink.change.quoting import literal
+from cdc_sink.errors import SchemaError
+
+TIME = "io.debezium.time."
+DATA = "io.debezium.data."
+CONNECT = "org.apache.kafka.connect.data."
+
+
+def field(avro_type: Any, semantic: str | None = None, name: str = "c") -> AvroField:
+    return AvroField(name, avro_type, nullable=True, semantic=semantic)
+
+
+def decimal(precision: int, scale: int) -> dict[str, Any]:
+    return {"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale}
+
+
+@pytest.mark.parametrize(
+    ("avro_type", "semantic", "iceberg"),
+    [
+        ("boolean", None, "boolean"),
+        ("int", None, "int"),
+        ({"type": "int", "connect.type": "int16"}, None, "int"),
+        ("long", None, "long"),
+        ("float", None, "float"),
+        ("double", None, "double"),
+        ("string", None, "string"),
+        ("bytes", None, "binary"),
+        (decimal(10, 2), CONNECT + "Decimal", "decimal(10,2)"),
+        (decimal(38, 38), None, "decimal(38,38)"),
+        ("int", TIME + "Date", "date"),
+        ({"type": "int", "logicalType": "date"}, CONNECT + "Date", "date"),
+        ("int", TIME + "Time", "long"),
+        ("long", TIME + "MicroTime", "long"),
+        ("long", TIME + "NanoTime", "long"),
+        ({"type": "int", "logicalType": "time-millis"}, CONNECT + "Time", "long"),
+        ("long", TIME + "Timestamp", "timestamp"),
+        ("long", TIME + "MicroTimestamp", "timestamp"),
+        ("long", TIME + "NanoTimestamp", "timestamp"),
+        ({"type": "long", "logicalType": "timestamp-millis"}, CONNECT + "Timestamp", "timestamp"),
+        ("string", TIME + "ZonedTimestamp", "timestamptz"),
+        ("string", TIME + "ZonedTime", "string"),
+        ("int", TIME + "Year", "int"),
+        ("long", TIME + "MicroDuration", "long"),
+        ("string", DATA + "Json", "string"),
+        ("string", DATA + "Uuid", "string"),
+        ("string", DATA + "Enum", "string"),
+        ("bytes", DATA + "Bits", "binary"),
+        ("string", "com.acme.Isbn", "string"),
+    ],
+)
+def test_each_source_type_has_its_column_type(
+    avro_type: Any, semantic: str | None, iceberg: str
+) -> None:
+    assert column_type(field(avro_type, semantic)).iceberg == iceberg
+
+
+@pytest.mark.parametrize(
+    ("avro_type", "semantic", "seen"),
+    [
+        (decimal(64, 2), CONNECT + "Decimal", "decimal(64,2)"),
+        (decimal(10, -2), CONNECT + "Decimal", "decimal(10,-2)"),
+        (decimal(2, 3), None, "decimal(2,3)"),
+        ("bytes", CONNECT + "Decimal", "Decimal"),
+        ({"type": "record", "name": "V", "fields": []}, DATA + "VariableScaleDecimal", "Variable"),
+        ({"type": "array", "items": "int"}, None, "array"),
+        ({"type": "map", "values": "string"}, None, "map"),
+        ({"type": "record", "name": "P", "fields": []}, DATA + "geometry.Point", "Point"),
+        (["int", "string"], None, "union"),
+        ("int", TIME + "MicroTimestamp", "MicroTimestamp"),
+        ("long", TIME + "PicoTimestamp", "PicoTimestamp"),
+        ({"type": "long", "logicalType": "timestamp-micros"}, None, "timestamp-micros"),
+    ],
+)
+def test_a_type_without_an_exact_column_type_is_refused_with_a_remedy(
+    avro_type: Any, semantic: str | None, seen: str
+) -> None:
+    with pytest.raises(SchemaError) as caught:
+        column_type(field(avro_type, semantic, "price"))
+    assert caught.value.where == "column price"
+    assert seen in caught.value.saw
+    assert caught.value.remedy
+
+
+def test_a_number_of_open_scale_is_told_both_ways_out() -> None:
+    record = {"type": "record", "name": "V", "fields": []}
+    with pytest.raises(SchemaError, match=r"decimal\.handling\.mode=string"):
+        column_type(field(record, DATA + "VariableScaleDecimal"))
+
+
+@given(st.integers(1, 38), st.data())
+def test_decimal_types_round_trip(precision: int, data: st.DataObject) -> None:
+    scale = data.draw(st.integers(0, precision))
+    assert decimal_parts(decimal_type(precision, scale)) == (precision, scale)
+
+
+def test_a_value_that_needs_no_conversion_is_taken_as_it_is() -> None:
+    assert convert_sql(field("string"), "d1.`c`", "string") == "d1.`c`"
+    assert convert_sql(field("long", TIME + "MicroTime"), "d1.`c`", "long") == "d1.`c`"
+
+
+@pytest.mark.parametrize(
+    ("avro_type", "semantic", "target", "expected"),
+    [
+        ("int", None, "long", "CAST(x AS BIGINT)"),
+        ("float", None, "double", "CAST(x AS DOUBLE)"),
+        ("int", TIME + "Time", "long", "(CAST(x AS BIGINT) * 1000L)"),
+        (decimal(10, 2), None, "decimal(12,4)", "CAST(x AS decimal(12,4))"),
+        (decimal(10, 2), None, "decimal(20,2)", "CAST(x AS decimal(20,2))"),
+    ],
+)
+def test_a_wider_table_type_takes_every_value(
+    avro_type: Any, semantic: str | None, target: str, expected: str
+) -> None:
+    assert convert_sql(field(avro_type, semantic), "x", target) == expected
+
+
+@pytest.mark.parametrize(
+    ("avro_type", "semantic", "target", "why"),
+    [
+        ("int", TIME + "Date", "date", "outside the years 0001 to 9999"),
+        ("long", TIME + "Timestamp", "timestamp", "outside the years 0001 to 9999"),
+        ("long", TIME + "MicroTimestamp", "timestamp", "outside the years 0001 to 9999"),
+        ("long", TIME + "NanoTimestamp", "timestamp", "finer than a microsecond"),
+        ("long", TIME + "NanoTime", "long", "finer than a microsecond"),
+        ("string", TIME + "ZonedTimestamp", "timestamptz", "not an ISO time with offset"),
+        (decimal(12, 4), None, "decimal(10,2)", "does not fit decimal(10,2) exactly"),
+        (decimal(12, 2), None, "decimal(12,4)", "does not fit decimal(12,4) exactly"),
+    ],
+)
+def test_a_value_that_can_not_be_kept_exactly_raises_and_names_its_column(
+    avro_type: Any, semantic: str | None, target: str, why: str
+) -> None:
+    sql = convert_sql(field(avro_type, semantic, "born"), "x", target)
+    assert f"raise_error('cdc-sink|value|born|{why}" in sql
+
+
+def test_no_expression_goes_through_the_session_time_zone() -> None:
+    stamps = [
+        convert_sql(field(kind, TIME + name), "x", target)
+        for kind, name, target in [
+            ("int", "Date", "date"),
+            ("long", "Timestamp", "timestamp"),
+            ("long", "MicroTimestamp", "timestamp"),
+            ("long", "NanoTimestamp", "timestamp"),
+            ("string", "ZonedTimestamp", "timestamptz"),
+        ]
+    ]
+    for sql in stamps:
+        assert "AS TIMESTAMP)" not in sql
+        assert not re.search(r"timestamp_m|from_unixtime|to_timestamp|AS TIMESTAMP_NTZ", sql)
+
+
+@pytest.mark.parametrize(
+    ("avro_type", "semantic", "target"),
+    [
+        ("long", None, "int"),
+        ("int", None, "string"),
+        ("double", None, "float"),
+        ("int", None, "decimal(10,0)"),
+        (decimal(10, 2), None, "double"),
+        ("int", TIME + "Date", "timestamp"),
+        ("long", TIME + "MicroTimestamp", "long"),
+    ],
+)
+def test_a_table_type_that_can_not_hold_the_writer_is_refused(
+    avro_type: Any, semantic: str | None, target: str
+) -> None:
+    with pytest.raises(SchemaError, match=re.escape(target)):
+        convert_sql(field(avro_type, semantic), "x", target)
+
+
+def test_the_placeholder_is_matched_exactly_in_every_text_form() -> None:
+    sql = unavailable_sql(field("string"), "x")
+    assert sql is not None
+    forms = re.findall(r"'([^']*)'", sql)
+    assert forms == [
+        UNAVAILABLE,
+        "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==",
+        "5f5f646562657a69756d5f756e617661696c61626c655f76616c7565",
+    ]
+    assert "LIKE" not in sql
+
+
+def test_a_json_placeholder_may_also_be_an_hstore_of_itself() -> None:
+    sql = unavailable_sql(field("string", DATA + "Json"), "x")
+    assert sql is not None
+    assert json.dumps({UNAVAILABLE: UNAVAILABLE}, separators=(",", ":")) in sql
+
+
+def test_a_binary_placeholder_is_compared_as_bytes() -> None:
+    assert unavailable_sql(field("bytes"), "x", "ab") == "coalesce(x = X'6162', false)"
+
+
+@pytest.mark.parametrize(
+    ("avro_type", "semantic"),
+    [
+        ("int", None),
+        ("long", TIME + "MicroTimestamp"),
+        ("string", TIME + "ZonedTimestamp"),
+        ("string", DATA + "Uuid"),
+        (decimal(10, 2), CONNECT + "Decimal"),
+    ],
+)
+def test_a_value_of_fixed_size_never_holds_the_placeholder(
+    avro_type: Any, semantic: str | None
+) -> None:
+    assert unavailable_sql(field(avro_type, semantic), "x") is None
+
+
+def spark_unquoted(text: str) -> str:
+    """Read a literal or a quoted name back as Spark does: escapes in '…', doubling in `…`."""
+    if text.startswith("`"):
+        return text[1:-1].replace("``", "`")
+    return re.sub(r"(?s)\\(.)", r"\1", text[1:-1])
+
+
+@given(st.text(min_size=1))
+def test_a_quoted_name_ends_where_it_should_and_reads_back(name: str) -> None:
+    quoted = quote(name)
+    assert re.fullmatch(r"`(?:[^`]|``)*`", quoted, re.DOTALL)
+    assert spark_unquoted(quoted) == name
+
+
+@given(st.text())
+def test_a_literal_ends_where_it_should_and_reads_back(text: str) -> None:
+    written = literal(text)
+    assert re.fullmatch(r"'(?:[^'\\]|\\.)*'", written, re.DOTALL)
+    assert spark_unquoted(written) == text
+
+
+@given(st.text(min_size=1))
+def test_a_column_name_stays_inside_the_literal_of_its_fault(name: str) -> None:
+    plain = convert_sql(field("int", TIME + "Date", "x"), "v", "date")
+    odd = convert_sql(field("int", TIME + "Date", name), "v", "date")
+    strings = r"'(?:[^'\\]|\\.)*'"
+    assert re.sub(strings, "", odd, flags=re.DOTALL) == re.sub(strings, "", plain)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc_sink.change.quoting import quote
+from cdc_sink.errors import ConfigError, SchemaError
+from cdc_sink.table.columns import (
+    Column,
+    create_table_sql,
+    ddl_type,
+    iceberg_type,
+    require_distinct,
+    spark_type,
+)
+
+PLAIN = ["boolean", "int", "long", "float", "double", "string", "binary", "date"]
+ICEBERG_TYPES = st.one_of(
+    st.sampled_from([*PLAIN, "timestamp", "timestamptz"]),
+    st.integers(1, 38).flatmap(
+        lambda p: st.integers(0, p).map(lambda scale: f"decimal({p},{scale})")
+    ),
+)
+TABLE = "`lake`.`shop`.`orders`"
+ID = Column("id", "long", required=True)
+
+
+def created(*columns: Column, keys: list[str], buckets: int = 0, **more: str) -> list[str]:
+    return create_table_sql(
+        TABLE,
+        columns,
+        keys,
+        buckets=buckets,
+        bucket_column=more.pop("bucket_column", None),
+        properties=more,
+    )
+
+
+@given(ICEBERG_TYPES)
+def test_type_names_round_trip_through_spark(iceberg: str) -> None:
+    assert iceberg_type(spark_type(iceberg)) == iceberg
+
+
+@pytest.mark.parametrize(
+    ("iceberg", "spark"),
+    [
+        ("long", "bigint"),
+        ("timestamp", "timestamp_ntz"),
+        ("timestamptz", "timestamp"),
+        ("decimal(10,2)", "decimal(10,2)"),
+    ],
+)
+def test_a_timestamp_without_zone_never_becomes_one_with(iceberg: str, spark: str) -> None:
+    assert spark_type(iceberg) == spark
+
+
+def test_ddl_says_the_zone_whatever_the_session_prefers() -> None:
+    assert ddl_type("timestamptz") == "timestamp_ltz"
+    assert ddl_type("timestamp") == "timestamp_ntz"
+
+
+@pytest.mark.parametrize("name", ["uuid", "time", "list<int>", "struct<a:int>", "tinyint"])
+def test_a_type_no_source_column_has_is_refused(name: str) -> None:
+    with pytest.raises(SchemaError, match=re.escape(name)):
+        spark_type(name)
+    with pytest.raises(SchemaError, match=re.escape(name)):
+        iceberg_type(name)
+
+
+def test_a_table_is_created_with_key_partition_and_the_sinks_own_column() -> None:
+    statements = created(
+        ID,
+        Column("name", "string", doc="it's"),
+        keys=["id"],
+        buckets=8,
+        **{"format-version": "3"},
+    )
+    assert statements == [
+        "CREATE TABLE `lake`.`shop`.`orders` (\n"
+        "  `id` bigint NOT NULL,\n"
+        "  `name` string COMMENT 'it\\'s',\n"
+        "  `_cdc` struct<`op`: string, `source_ts`: timestamp_ltz, `pos_hi`: bigint, "
+        "`pos_lo`: bigint, `partition`: int, `offset`: bigint, `schema_id`: int, "
+        "`generation`: int>\n"
+        ") USING iceberg\n"
+        "PARTITIONED BY (bucket(8, `id`))\n"
+        "TBLPROPERTIES ('format-version' = '3')",
+        "ALTER TABLE `lake`.`shop`.`orders` SET IDENTIFIER FIELDS `id`",
+    ]
+
+
+def test_key_columns_are_required_even_when_not_declared_so() -> None:
+    assert "`id` bigint NOT NULL" in created(Column("id", "long"), keys=["id"])[0]
+
+
+def test_zero_buckets_means_no_partition() -> None:
+    assert "PARTITIONED" not in created(ID, keys=["id"])[0]
+
+
+def test_a_table_without_key_has_neither_identifier_nor_partition() -> None:
+    (statement,) = created(Column("a", "int"), keys=[], buckets=8)
+    assert "PARTITIONED" not in statement
+
+
+def test_the_bucket_column_can_be_any_key_column() -> None:
+    columns = (ID, Column("line", "int", required=True))
+    statement = created(*columns, keys=["id", "line"], buckets=4, bucket_column="line")[0]
+    assert "bucket(4, `line`)" in statement
+
+
+@pytest.mark.parametrize("name", ["_cdc", "_CDC"])
+def test_a_source_column_with_the_sinks_name_is_refused_with_ways_out(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"column\.exclude\.list.*ReplaceField"):
+        created(ID, Column(name, "int"), keys=["id"])
+
+
+def test_two_columns_that_differ_only_in_case_are_refused_by_name() -> None:
+    with pytest.raises(SchemaError, match="columns Id and iD"):
+        require_distinct(["Id", "name", "iD"])
+
+
+def test_a_key_column_that_is_no_column_is_refused() -> None:
+    with pytest.raises(SchemaError, match="key column other"):
+        created(ID, keys=["other"])
+
+
+@pytest.mark.parametrize("kind", ["float", "double"])
+def test_a_float_is_no_key(kind: str) -> None:
+    with pytest.raises(SchemaError, match="identifier field"):
+        created(Column("x", kind), keys=["x"])
+
+
+def test_a_bucket_column_outside_the_key_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not one of the key columns"):
+        created(ID, Column("a", "int"), keys=["id"], buckets=4, bucket_column="a")
+
+
+def test_a_type_without_buckets_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no buckets of boolean"):
+        created(Column("b", "boolean"), keys=["b"], buckets=4)
+
+
+QUOTED = re.compile(r"`(?:[^`]|``)*`|'(?:[^'\\]|\\.)*'", re.DOTALL)
+
+
+@given(st.text(min_size=1).filter(lambda name: name.lower() != "_cdc"), st.text(min_size=1))
+def test_names_and_comments_stay_inside_their_quotes(name: str, doc: str) -> None:
+    odd = created(Column(name, "int", doc=doc), keys=[name], buckets=2)
+    plain = created(Column("x", "int", doc="y"), keys=["x"], buckets=2)
+    assert [QUOTED.sub("", text) for text in odd] == [QUOTED.sub("", text) for text in plain]
+    assert all(quote(name) in QUOTED.findall(text) for text in odd)

@@ -1,0 +1,90 @@
+"""Kafka Connect's answers, against a small HTTP server that gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from http_double import HttpDouble, running_double
+
+from cdc_sink.clients.connect import Connect
+from cdc_sink.errors import CdcSinkError, ConfigError, UnavailableError
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[HttpDouble]:
+    with running_double() as double:
+        yield double
+
+
+@pytest.fixture
+def double(running: HttpDouble) -> HttpDouble:
+    running.forget()
+    return running
+
+
+def status_of(connector: str, *tasks: str) -> tuple[int, object]:
+    parts = [{"id": number, "state": state} for number, state in enumerate(tasks)]
+    return 200, {"name": "shop", "connector": {"state": connector}, "tasks": parts}
+
+
+def test_a_connector_is_put_by_name(double: HttpDouble) -> None:
+    double.answers["/connectors/shop%2Fpg/config"] = (201, {})
+    Connect(double.url).put_connector("shop/pg", {"a": "b"})
+    assert double.asked == ["PUT /connectors/shop%2Fpg/config"]
+    assert double.bodies == [{"a": "b"}]
+
+
+def test_the_status_names_each_part(double: HttpDouble) -> None:
+    double.answers["/connectors/shop/status"] = status_of("RUNNING", "RUNNING", "PAUSED")
+    connect = Connect(double.url)
+    assert connect.status("shop") == {
+        "connector": "RUNNING",
+        "task 0": "RUNNING",
+        "task 1": "PAUSED",
+    }
+    assert connect.status("nothing") is None
+
+
+def test_waiting_ends_when_the_connector_and_its_tasks_run(double: HttpDouble) -> None:
+    double.answers["/connectors/shop/status"] = status_of("RUNNING", "RUNNING")
+    Connect(double.url).wait_running("shop", 5)
+    assert double.asked == ["GET /connectors/shop/status"]
+
+
+@pytest.mark.parametrize("answer", [status_of("RUNNING"), status_of("RUNNING", "UNASSIGNED")])
+def test_a_connector_without_a_running_task_is_unavailable_after_the_limit(
+    double: HttpDouble, answer: tuple[int, object]
+) -> None:
+    double.answers["/connectors/shop/status"] = answer
+    with pytest.raises(UnavailableError, match="not running after"):
+        Connect(double.url).wait_running("shop", 0.01)
+
+
+def test_a_failed_task_ends_the_waiting_at_once(double: HttpDouble) -> None:
+    double.answers["/connectors/shop/status"] = status_of("RUNNING", "FAILED")
+    with pytest.raises(ConfigError, match="task 0"):
+        Connect(double.url).wait_running("shop", 60)
+
+
+def test_deleting_what_is_not_there_is_fine(double: HttpDouble) -> None:
+    Connect(double.url).delete("nothing")
+    assert double.asked == ["DELETE /connectors/nothing"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ((400, {"message": "database.password s3cret is wrong"}), ConfigError),
+        ((409, {"message": "rebalancing"}), UnavailableError),
+        ((500, b"<html>"), UnavailableError),
+        ((200, b"<html>"), UnavailableError),
+    ],
+)
+def test_a_refusal_says_whose_fault_it_is_and_keeps_the_text_back(
+    double: HttpDouble, answer: tuple[int, object], kind: type[CdcSinkError]
+) -> None:
+    double.answers["/connectors/shop/config"] = answer
+    with pytest.raises(kind) as failure:
+        Connect(double.url).put_connector("shop", {})
+    assert "s3cret" not in str(failure.value)

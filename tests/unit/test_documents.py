@@ -1,0 +1,41 @@
+"""What the documents say is there, is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cdc_sink.cli.main import VERBS
+from cdc_sink.config import load_config
+
+HOUSE = Path(__file__).parents[2]
+README = (HOUSE / "README.md").read_text(encoding="utf-8")
+LINKS = sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", README)))
+LONE_MACHINE = re.compile(r"/root/|/home/|/tmp/|@@")
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_link_of_the_readme_leads_somewhere(link: str) -> None:
+    assert (HOUSE / link).exists()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_readme_has_a_line_for_each_verb(verb: str) -> None:
+    assert re.search(rf"^\| `cdc-sink {verb}[ `]", README, re.MULTILINE)
+
+
+def test_the_readmes_pipeline_is_a_valid_one(tmp_path: Path) -> None:
+    block = re.search(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    path = tmp_path / "shop.yaml"
+    path.write_text(block[1])
+    assert load_config(path).target("shop.customers").table.topic == "shop_pg.public.customers"
+    assert len(yaml.safe_load(block[1])) == 7
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "docs/operations.md"])
+def test_the_documents_name_no_machine(name: str) -> None:
+    assert LONE_MACHINE.findall((HOUSE / name).read_text(encoding="utf-8")) == []

@@ -1,0 +1,43 @@
+"""What a failed Spark job means for the operator, by the signs in its text."""
+
+from __future__ import annotations
+
+import pytest
+
+from cdc_sink.errors import (
+    CdcSinkError,
+    CommitConflictError,
+    CommitUnknownError,
+    ConfigError,
+    StateError,
+    UnavailableError,
+)
+from cdc_sink.spark.failures import as_cdc_sink_error
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("org.apache.iceberg.exceptions.CommitStateUnknownException: 502", CommitUnknownError),
+        ("org.apache.iceberg.exceptions.ValidationException: Found", CommitConflictError),
+        ("java.io.IOException: No space left on device", UnavailableError),
+        ("java.io.FileNotFoundException: /x (Permission denied)", ConfigError),
+        ("[KAFKA_DATA_LOSS.INITIAL_OFFSET_NOT_FOUND] Some data", StateError),
+        ("org.apache.kafka.common.errors.TimeoutException: Timed out", UnavailableError),
+        ("Checkpoint block rdd_7_0 not found! Either the executor", UnavailableError),
+        ("java.lang.OutOfMemoryError: Java heap space", UnavailableError),
+    ],
+)
+def test_a_known_failure_says_who_acts(text: str, kind: type[CdcSinkError]) -> None:
+    error = as_cdc_sink_error(RuntimeError(text), "shop.t")
+    assert type(error) is kind
+    assert error.where == "shop.t"
+    assert error.data
+    assert error.remedy
+
+
+def test_an_unknown_failure_parks_the_table_and_shows_no_text_of_it() -> None:
+    error = as_cdc_sink_error(RuntimeError("x.y.StrangeException: secret 42"), "shop.t")
+    assert type(error) is StateError
+    assert "x.y.StrangeException" in str(error)
+    assert "secret" not in str(error)

@@ -1,0 +1,207 @@
+"""What stands in the way of a table, decided from readings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from iceberg_tables import ledger
+
+from cdc_sink.table.columns import Column
+from cdc_sink.table.findings import (
+    Finding,
+    SchemaReading,
+    TargetReading,
+    TopicReading,
+    Wish,
+    check_growth,
+    check_ledger,
+    check_schemas,
+    check_target,
+    check_topic,
+    exit_code,
+)
+
+SAMPLES = Path(__file__).parent / "samples"
+VALUE = (SAMPLES / "postgresql_customers_value.json").read_text()
+KEY = (SAMPLES / "postgresql_customers_key.json").read_text()
+WISH = Wish("shop", "shop.customers", "shop_pg.public.customers")
+TOPIC = TopicReading("t1", {0: 0}, {0: 10}, {"retention.ms": "-1"})
+
+
+def levels(findings: object) -> list[str]:
+    return [finding.level for finding in findings]  # type: ignore[attr-defined]
+
+
+def wish(**changes: object) -> Wish:
+    return Wish(WISH.pipeline, WISH.table, WISH.topic, **changes)  # type: ignore[arg-type]
+
+
+def with_column(name: str, avro_type: object) -> str:
+    """Return the sample's value schema with one more column."""
+    schema: dict[str, Any] = json.loads(VALUE)
+    before = next(field for field in schema["fields"] if field["name"] == "before")
+    before["type"][1]["fields"].append({"name": name, "type": avro_type})
+    return json.dumps(schema)
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [([], 0), ([0], 0), ([3, 0], 3), ([3, 1], 1), ([1], 1), ([3, 1, 2], 2)],
+)
+def test_the_exit_code_names_the_configuration_first_and_silence_last(
+    codes: list[int], expected: int
+) -> None:
+    found = [Finding("x", "error" if code else "warning", "y", "z", code) for code in codes]
+    assert exit_code(found) == expected
+
+
+def test_a_topic_that_has_all_it_ever_had_is_fine() -> None:
+    assert levels(check_topic(WISH, TOPIC, None)) == ["ok"]
+
+
+@pytest.mark.parametrize(("policy", "level"), [("wait", "warning"), ("fail", "error")])
+def test_a_missing_topic_is_judged_by_the_tables_policy(policy: str, level: str) -> None:
+    assert levels(check_topic(wish(missing_topic=policy), None, None)) == [level]
+
+
+@pytest.mark.parametrize(
+    ("applied", "expected"),
+    [(None, ["ok", "warning"]), (5, ["ok"]), (4, ["ok", "error"])],
+)
+def test_deleted_records_are_an_error_once_the_ledger_misses_them(
+    applied: int | None, expected: list[str]
+) -> None:
+    topic = TopicReading("t1", {0: 5}, {0: 10})
+    held = None if applied is None else ledger({0: applied})
+    assert levels(check_topic(WISH, topic, held)) == expected
+
+
+def test_the_ledger_of_another_incarnation_does_not_count_as_lost_records() -> None:
+    topic = TopicReading("t2", {0: 5}, {0: 10})
+    assert levels(check_topic(WISH, topic, ledger({0: 1}))) == ["ok", "warning"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"retention.ms": "3600000"}, ["ok", "warning"]),
+        ({"retention.ms": "604800000"}, ["ok", "ok"]),
+        ({"retention.ms": "3600000", "cleanup.policy": "compact"}, ["ok"]),
+        ({"retention.ms": "3600000", "cleanup.policy": "compact,delete"}, ["ok", "warning"]),
+    ],
+)
+def test_a_short_retention_is_a_warning(settings: dict[str, str], expected: list[str]) -> None:
+    topic = TopicReading("t1", {0: 0}, {0: 10}, settings)
+    assert levels(check_topic(WISH, topic, None)) == expected
+
+
+def test_schemas_of_a_keyed_table_are_fine() -> None:
+    (found,) = check_schemas(WISH, SchemaReading(VALUE, KEY, "BACKWARD"), TOPIC)
+    assert found.level == "ok"
+    assert found.saw.endswith("key id")
+
+
+def test_a_registry_that_lets_everything_through_is_a_warning() -> None:
+    found = check_schemas(WISH, SchemaReading(VALUE, KEY, "NONE"), TOPIC)
+    assert levels(found) == ["warning", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("schemas", "where"),
+    [
+        (SchemaReading(VALUE, None), "subject shop_pg.public.customers-key"),
+        (SchemaReading(None, KEY), "subject shop_pg.public.customers-value"),
+    ],
+)
+def test_a_missing_schema_is_an_error_when_the_topic_has_records(
+    schemas: SchemaReading, where: str
+) -> None:
+    (found,) = check_schemas(WISH, schemas, TOPIC)
+    assert (found.where, found.level) == (where, "error")
+
+
+@pytest.mark.parametrize("topic", [None, TopicReading("t1", {0: 0}, {0: 0})])
+def test_missing_schemas_before_the_first_record_are_a_warning(topic: TopicReading | None) -> None:
+    assert levels(check_schemas(WISH, SchemaReading(None, None), topic)) == ["warning"] * 2
+
+
+def test_every_column_that_has_no_type_is_reported_by_name() -> None:
+    value = with_column("tags", {"type": "array", "items": "int"})
+    found = [f for f in check_schemas(WISH, SchemaReading(value, KEY), TOPIC) if f.level == "error"]
+    assert len(found) == 1
+    assert "tags" in found[0].where + found[0].saw
+
+
+def test_a_source_column_with_our_name_is_the_configurations_fault() -> None:
+    found = list(check_schemas(WISH, SchemaReading(with_column("_CDC", "int"), KEY), TOPIC))
+    assert exit_code(found) == 2
+    assert "_cdc" in found[0].saw
+
+
+def test_a_value_that_is_no_envelope_is_reported() -> None:
+    heartbeat = (SAMPLES / "heartbeat_value.json").read_text()
+    (found,) = check_schemas(WISH, SchemaReading(heartbeat, KEY), TOPIC)
+    assert (found.level, found.exit_code) == ("error", 1)
+
+
+def test_a_key_that_is_not_among_the_columns_is_an_error() -> None:
+    key = KEY.replace('"id"', '"uid"')
+    (found,) = check_schemas(WISH, SchemaReading(VALUE, key), TOPIC)
+    assert found.level == "error"
+    assert "uid" in found.saw
+
+
+def test_a_bucket_column_outside_the_key_is_the_configurations_fault() -> None:
+    found = list(check_schemas(wish(bucket_column="name"), SchemaReading(VALUE, KEY), TOPIC))
+    assert exit_code(found) == 2
+    found = list(check_schemas(wish(bucket_column="id"), SchemaReading(VALUE, KEY), TOPIC))
+    assert exit_code(found) == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "asked", "code"),
+    [
+        (None, {}, 0),
+        (TargetReading((), (), None), {}, 2),
+        (TargetReading((), (), None), {"adopt": True}, 0),
+        (TargetReading((), (), ledger({0: 1})), {}, 0),
+        (TargetReading((), (), ledger({0: 1}, generation=1)), {}, 2),
+        (TargetReading((), (), ledger({0: 1}, generation=1)), {"generation": 1}, 0),
+    ],
+)
+def test_only_our_own_or_an_adopted_table_may_be_written(
+    target: TargetReading | None, asked: dict[str, object], code: int
+) -> None:
+    assert exit_code(check_target(wish(**asked), target)) == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "cluster_id", "topic_id", "said"),
+    [
+        ({}, "c1", "t1", None),
+        ({}, "c2", "t1", "cluster id"),
+        ({}, "c1", "t2", "topic id"),
+        ({"pipeline": "other"}, "c1", "t1", "pipeline"),
+        ({"topic": "other"}, "c1", "t1", "topic"),
+    ],
+)
+def test_a_ledger_that_tells_of_something_else_is_an_error(
+    changes: dict[str, object], cluster_id: str, topic_id: str, said: str | None
+) -> None:
+    held = ledger({0: 1}, **changes)
+    found = list(check_ledger(WISH, held, cluster_id, TopicReading(topic_id, {}, {})))
+    assert [said in finding.saw for finding in found if said] == ([True] if said else [])
+    assert bool(found) == (said is not None)
+
+
+@pytest.mark.parametrize(("held", "expected"), [("long", []), ("date", ["error"])])
+def test_a_writer_schema_that_does_not_fit_the_table_is_an_error(
+    held: str, expected: list[str]
+) -> None:
+    value = with_column("points", ["null", "long"])
+    target = TargetReading([Column("id", "int", True), Column("points", held)], ["id"], None)
+    found = list(check_growth(SchemaReading(value, KEY), target))
+    assert [f.level for f in found if "points" in f.where + f.saw] == expected

@@ -1,0 +1,129 @@
+"""The ledger: it survives its text, never goes back, and names whoever does not fit it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc_sink.change.position import SourcePosition
+from cdc_sink.errors import StateError
+from cdc_sink.table.ledger import Claim, Ledger
+
+CLAIM = Claim("shop", "q1", "cluster", "topic", "topic-1")
+
+partitions = st.integers(0, 4)
+offsets = st.dictionaries(partitions, st.integers(0, 2**63 - 1))
+marks = st.dictionaries(
+    partitions,
+    st.builds(SourcePosition, st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1)),
+)
+ids = st.lists(st.integers(1, 2**31 - 1), max_size=4)
+ledgers = st.builds(
+    Ledger,
+    pipeline=st.text(),
+    query_id=st.text(),
+    cluster_id=st.text(),
+    topic=st.text(),
+    topic_id=st.text(),
+    next_offsets=offsets,
+    high_water=marks,
+    schema_ids=st.lists(st.integers(1, 9), unique=True).map(lambda found: tuple(sorted(found))),
+    generation=st.integers(0, 9),
+)
+
+
+@given(ledgers)
+def test_a_ledger_comes_back_as_it_was_written(ledger: Ledger) -> None:
+    assert Ledger.from_json(ledger.to_json()) == ledger
+
+
+@given(ledgers, offsets, marks, ids)
+def test_neither_an_offset_nor_a_mark_ever_goes_back(
+    ledger: Ledger,
+    next_offsets: dict[int, int],
+    high_water: dict[int, SourcePosition],
+    schema_ids: list[int],
+) -> None:
+    after = ledger.advanced(next_offsets, high_water, schema_ids)
+    for partition, offset in ledger.next_offsets.items():
+        assert after.next_offsets[partition] == max(offset, next_offsets.get(partition, 0))
+    for partition, mark in ledger.high_water.items():
+        assert after.high_water[partition] == max(mark, high_water.get(partition, mark))
+    assert set(after.high_water) == {*ledger.high_water, *high_water}
+    assert after.schema_ids == tuple(sorted({*ledger.schema_ids, *schema_ids}))
+    assert after.advanced(next_offsets, high_water, schema_ids) == after
+
+
+def test_the_text_is_a_format_that_older_tables_hold() -> None:
+    ledger = CLAIM.open([1, 0]).advanced({0: 7}, {0: SourcePosition(1, 2)}, [5, 3], 1700)
+    assert ledger.to_json() == (
+        '{"version":1,"pipeline":"shop","query_id":"q1","generation":0,"cluster_id":"cluster",'
+        '"topic":"topic","topic_id":"topic-1","next_offsets":{"0":7,"1":0},'
+        '"high_water":{"0":[1,2]},"schema_ids":[3,5],"newest_source_ts_ms":1700}'
+    )
+
+
+def test_a_new_ledger_names_every_partition() -> None:
+    assert CLAIM.open([0, 1, 2]).next_offsets == {0: 0, 1: 0, 2: 0}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        '{"version": 1}',
+        CLAIM.open([0]).to_json().replace('{"0":0}', '{"x":0}'),
+        CLAIM.open([0]).to_json().replace('"high_water":{}', '"high_water":{"0":[1]}'),
+    ],
+)
+def test_a_text_that_is_no_ledger_is_refused(text: str) -> None:
+    with pytest.raises(StateError, match=r"shop\.t: the ledger in the newest table snapshot can't"):
+        Ledger.from_json(text, "shop.t")
+
+
+def test_a_ledger_of_a_newer_release_is_refused() -> None:
+    seen = json.loads(CLAIM.open([0]).to_json()) | {"version": 2}
+    with pytest.raises(StateError, match="has version 2, this release reads version 1"):
+        Ledger.from_json(json.dumps(seen))
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "remedy"),
+    [
+        ("pipeline", "pipeline", "write to another target table"),
+        ("topic", "topic", "write to another target table"),
+        ("cluster_id", "cluster id", "point kafka.bootstrap_servers at the old cluster"),
+        ("topic_id", "topic id", "the topic was re-created"),
+        ("query_id", "query id", "start once with `--take-over`"),
+    ],
+)
+def test_the_first_difference_is_named_with_its_remedy(field: str, name: str, remedy: str) -> None:
+    theirs = getattr(CLAIM, field)
+    other = dataclasses.replace(CLAIM, **{field: "mine"})
+    with pytest.raises(StateError) as refused:
+        other.require_fits(CLAIM.open([0]), "shop.t")
+    assert refused.value.saw == f"the table's ledger has {name} {theirs!r}, this query has 'mine'"
+    assert remedy in refused.value.remedy
+    assert not refused.value.retry
+
+
+def test_a_ledger_that_is_handed_over_fits_the_new_query_only() -> None:
+    handed = CLAIM.open([0]).handed_to("q2")
+    dataclasses.replace(CLAIM, query_id="q2").require_fits(handed, "shop.t")
+    with pytest.raises(StateError, match="has query id 'q2', this query has 'q1'"):
+        CLAIM.require_fits(handed, "shop.t")
+    assert handed == dataclasses.replace(CLAIM.open([0]), query_id="q2")
+
+
+def test_the_newest_source_timestamp_never_goes_back() -> None:
+    ledger = CLAIM.open([0]).advanced({}, {}, [], 1700)
+    assert ledger.advanced({}, {}, [], 1600).newest_source_ts_ms == 1700
+    assert ledger.advanced({}, {}, [], None).newest_source_ts_ms == 1700
+    assert ledger.advanced({}, {}, [], 1800).newest_source_ts_ms == 1800

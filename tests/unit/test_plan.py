@@ -1,0 +1,118 @@
+"""Facts in, plan out: which step a micro-batch is, and what the ledger says after it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from cdc_sink.change.position import SourcePosition
+from cdc_sink.errors import StateError
+from cdc_sink.table.ledger import Claim
+from cdc_sink.table.plan import BatchFacts, Plan, Step, plan_batch
+
+LEDGER = Claim("shop", "q1", "cluster", "topic", "topic-1").open([0, 1])
+UPDATES = BatchFacts(
+    records=10,
+    tombstones=1,
+    redelivered=2,
+    reads=0,
+    upserted_keys=4,
+    deleted_keys=1,
+    split_keys=0,
+    ends_redelivered=False,
+    highest_partition=1,
+    next_offsets={0: 7, 1: 5},
+    high_water={0: SourcePosition(1, 2)},
+    schema_ids=(3,),
+    newest_source_ts_ms=1_770_000_000_000,
+)
+NOTHING_LEFT = {"upserted_keys": 0, "deleted_keys": 0}
+
+
+def planned(*, is_empty: bool = False, folded_exactly: bool = False, **facts: object) -> Plan:
+    changed = dataclasses.replace(UPDATES, **facts)  # type: ignore[arg-type]
+    return plan_batch(
+        changed, LEDGER, is_empty=is_empty, folded_exactly=folded_exactly, where="shop.t"
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "step"),
+    [
+        ({}, Step.MERGE),
+        ({"is_empty": True}, Step.APPEND),
+        ({"upserted_keys": 0}, Step.MERGE),
+        ({"upserted_keys": 0, "is_empty": True}, Step.NOTE),
+        (NOTHING_LEFT, Step.NOTE),
+        ({**NOTHING_LEFT, "is_empty": True}, Step.NOTE),
+        ({"reads": 9}, Step.MERGE),
+        ({"reads": 8}, Step.FOLD_EXACTLY),
+        ({"reads": 1}, Step.FOLD_EXACTLY),
+        ({"reads": 1, "is_empty": True}, Step.FOLD_EXACTLY),
+        ({"reads": 1, "folded_exactly": True}, Step.MERGE),
+        ({"ends_redelivered": True}, Step.FOLD_EXACTLY),
+        ({"ends_redelivered": True, "folded_exactly": True}, Step.MERGE),
+    ],
+)
+def test_the_step_follows_from_the_facts(facts: dict[str, object], step: Step) -> None:
+    assert planned(**facts).step is step  # type: ignore[arg-type]
+
+
+def test_a_replay_is_skipped_and_leaves_the_ledger_alone() -> None:
+    replay = dataclasses.replace(
+        UPDATES, records=0, highest_partition=None, next_offsets={}, high_water={}
+    )
+    plan = plan_batch(replay, LEDGER, is_empty=False, folded_exactly=False, where="shop.t")
+    assert plan == Plan(Step.SKIP, LEDGER)
+
+
+@pytest.mark.parametrize("facts", [{}, {"is_empty": True}, NOTHING_LEFT])
+def test_the_ledger_says_what_the_batch_brought(facts: dict[str, object]) -> None:
+    expected = LEDGER.advanced(
+        UPDATES.next_offsets, UPDATES.high_water, UPDATES.schema_ids, UPDATES.newest_source_ts_ms
+    )
+    assert planned(**facts).ledger == expected  # type: ignore[arg-type]
+    assert expected.next_offsets == {0: 7, 1: 5}
+
+
+def test_a_partition_that_came_later_is_refused() -> None:
+    with pytest.raises(StateError) as refused:
+        planned(highest_partition=2)
+    assert str(refused.value) == (
+        "shop.t: partition 2 of topic did not exist when the table was set up (2 partitions then); "
+        "keys may have moved, so Kafka order no longer orders the changes of a key; the batch was not "
+        "applied, its offsets were not committed; rebuild the table with `cdc-sink backfill` into a "
+        "new target."
+    )
+
+
+def test_keys_in_two_partitions_are_refused() -> None:
+    with pytest.raises(
+        StateError, match=r"shop\.t: 3 keys have changes in more than one partition"
+    ):
+        planned(split_keys=3)
+
+
+def test_the_counters_tell_records_and_keys_apart() -> None:
+    counters = {
+        "records": 10,
+        "applied": 7,
+        "redelivered": 2,
+        "tombstones": 1,
+        "upserted_keys": 4,
+        "deleted_keys": 1,
+    }
+    assert UPDATES.counters() == counters | {"newest_source_ts_ms": 1_770_000_000_000}
+    assert dataclasses.replace(UPDATES, newest_source_ts_ms=None).counters() == counters
+
+
+def test_changes_below_the_mark_that_are_newer_than_all_applied_mean_a_reset_source() -> None:
+    ledger = LEDGER.advanced({}, {}, [], 1000)
+    facts = dataclasses.replace(UPDATES, redelivered=3, newest_redelivered_ts_ms=1001)
+    with pytest.raises(StateError, match="the source's log began again") as refused:
+        plan_batch(facts, ledger, is_empty=False, folded_exactly=True, where="shop.t")
+    assert "new snapshot into a new topic" in refused.value.remedy
+    again = dataclasses.replace(facts, newest_redelivered_ts_ms=1000)
+    plan = plan_batch(again, ledger, is_empty=False, folded_exactly=True, where="shop.t")
+    assert plan.step is Step.MERGE

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc_sink.change.position import (
+    SourcePosition,
+    position_fields,
+    position_of,
+    position_sql,
+)
+from cdc_sink.errors import SchemaError
+
+longs = st.integers(0, 10**18 - 1)
+positions = st.builds(SourcePosition, longs, longs)
+
+
+@given(positions, positions, positions)
+def test_positions_are_totally_ordered(
+    a: SourcePosition, b: SourcePosition, c: SourcePosition
+) -> None:
+    assert [a < b, a == b, a > b].count(True) == 1
+    assert not (a <= b and b <= c) or a <= c
+    assert (a < b) == ((a.hi, a.lo) < (b.hi, b.lo))
+
+
+@given(longs, longs)
+def test_a_postgresql_sequence_is_read_as_two_numbers(commit: int, change: int) -> None:
+    source = {"sequence": f'["{commit}","{change}"]'}
+    assert position_of("postgresql", source) == SourcePosition(commit, change)
+
+
+@pytest.mark.parametrize(
+    ("sequence", "expected"),
+    [
+        ('[null,"24023160"]', SourcePosition(0, 24023160)),
+        ('["24023128",null]', SourcePosition(24023128, 0)),
+        ('["0","0"]', SourcePosition(0, 0)),
+    ],
+)
+def test_a_null_in_a_sequence_counts_as_zero(sequence: str, expected: SourcePosition) -> None:
+    assert position_of("postgresql", {"sequence": sequence}) == expected
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    [
+        *(None, "", "null", "[null,null]", "[]", '["1"]', '["1","2","3"]', "[1,2]"),
+        *('["1", "2"]', '["a","2"]', '["+1","2"]', '["-1","2"]', '["01","2"]', '["","2"]'),
+        *('["1","2"]x', '["1","2"]\n', '["null","2"]', '["1234567890123456789","2"]'),
+        *('["\u0661","2"]', '{"a":"1"}', 7),
+    ],
+)
+def test_an_unreadable_sequence_is_no_position_and_never_zero(sequence: object) -> None:
+    assert position_of("postgresql", {"sequence": sequence}) is None
+
+
+def test_a_missing_field_is_no_position() -> None:
+    assert position_of("postgresql", {}) is None
+    assert position_of("mysql", {"file": "binlog.000001", "pos": 4}) is None
+
+
+def test_log_files_compare_by_number_not_by_text() -> None:
+    old = position_of("mysql", {"file": "binlog.999999", "pos": 900, "row": 3})
+    new = position_of("mysql", {"file": "binlog.1000000", "pos": 4, "row": 0})
+    assert old is not None
+    assert new is not None
+    assert old < new
+
+
+def test_rows_of_one_event_are_ordered_before_the_next_event() -> None:
+    last_row = {"file": "b.7", "pos": 4, "row": 2**24 - 1}
+    next_event = {"file": "b.7", "pos": 5, "row": 0}
+    assert position_of("mysql", last_row) == SourcePosition(7, 5 * 2**24 - 1)
+    assert position_of("mysql", next_event) == SourcePosition(7, 5 * 2**24)
+
+
+@pytest.mark.parametrize(
+    ("file", "pos", "row"),
+    [
+        *(("binlog", 4, 0), ("000003", 4, 0), ("binlog.", 4, 0), ("binlog.x", 4, 0)),
+        *((".5", 4, 0), ("binlog.+3", 4, 0), ("binlog.1234567890123456789", 4, 0), (None, 4, 0)),
+        *(("b.7", -1, 0), ("b.7", 4, -1), ("b.7", 4, 2**24), ("b.7", 2**39, 0), ("b.7", None, 0)),
+    ],
+)
+def test_an_unreadable_log_place_is_no_position(file: object, pos: object, row: object) -> None:
+    assert position_of("mysql", {"file": file, "pos": pos, "row": row}) is None
+
+
+@given(st.integers(0, 2**39 - 1), st.integers(0, 2**24 - 1))
+def test_a_log_place_fits_a_signed_64_bit_number(pos: int, row: int) -> None:
+    position = position_of("mariadb", {"file": "mariadb-bin.000001", "pos": pos, "row": row})
+    assert position is not None
+    assert position.lo < 2**63
+
+
+@pytest.mark.parametrize("connector", ["oracle", "sqlserver", "mongodb", "db2"])
+def test_a_connector_without_a_known_order_is_refused_by_name(connector: str) -> None:
+    with pytest.raises(SchemaError, match=connector):
+        position_fields(connector)
+
+
+@pytest.mark.parametrize("connector", ["postgresql", "mysql", "mariadb"])
+def test_the_sql_reads_the_named_fields_and_both_parts_share_one_condition(connector: str) -> None:
+    hi, lo = position_sql(connector, "d1.`source`")
+    for name in position_fields(connector):
+        assert f"d1.`source`.`{name}`" in hi
+    assert hi.partition(" THEN ")[0] == lo.partition(" THEN ")[0]
+    assert not any(slow in hi + lo for slow in ("from_json", "split_part", "regexp_extract"))

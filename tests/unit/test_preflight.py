@@ -1,0 +1,80 @@
+"""What check reads from the machine and from real tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from iceberg_tables import catalog_in, commit, ledger, make_table
+from pyiceberg.catalog.sql import SqlCatalog
+
+from cdc_sink import config
+from cdc_sink.clients.preflight import check_folders, check_pipeline, check_secrets, columns_of
+from cdc_sink.table.columns import Column
+
+LOST = config.Secret(env="NOT_SET_ANYWHERE")
+
+
+def pipeline(folder: Path, **changes: object) -> config.Pipeline:
+    values: dict[str, object] = {
+        "name": "shop",
+        "kafka": {"bootstrap_servers": "127.0.0.1:1", "timeout_s": 0.1},
+        "registry": {"url": "http://127.0.0.1:1", "timeout_s": 0.1},
+        "catalog": catalog_in(folder),
+        "checkpoints": f"{folder}/checkpoints",
+        "defaults": {"namespace": "shop"},
+        "tables": [{"topic": "t", "target": "shop.customers"}],
+        **changes,
+    }
+    return config.Pipeline.model_validate(values)
+
+
+def test_a_lost_secret_is_an_error_and_one_for_verify_a_warning(tmp_path: Path) -> None:
+    kafka = {"bootstrap_servers": "b:1", "properties": {"sasl.password": LOST}}
+    base = {"type": "mysql", "host": "h", "database": "d", "user": "u", "password": LOST}
+    found = list(check_secrets(pipeline(tmp_path, kafka=kafka, databases={"my": base})))
+    assert [(one.level, one.exit_code) for one in found] == [("error", 2), ("warning", 0)]
+    assert all("NOT_SET_ANYWHERE" in one.where + one.saw for one in found)
+
+
+def test_local_folders_are_tried_and_other_storage_is_not(tmp_path: Path) -> None:
+    (tmp_path / "file").touch(0o755)
+    levels = {
+        one.where: one.level
+        for one in check_folders(pipeline(tmp_path, checkpoints=f"{tmp_path}/file/below"))
+    }
+    assert levels == {"checkpoints": "error", "catalog.warehouse": "ok"}
+    found = check_folders(pipeline(tmp_path, checkpoints="s3a://bucket/checkpoints"))
+    assert [one.where for one in found] == ["catalog.warehouse"]
+
+
+def test_columns_are_named_in_our_words_without_our_own(tmp_path: Path) -> None:
+    fields = [
+        pa.field("id", pa.int64(), nullable=False),
+        pa.field("price", pa.decimal128(10, 2)),
+        pa.field("seen", pa.timestamp("us")),
+        pa.field("at", pa.timestamp("us", "UTC")),
+        pa.field("_cdc", pa.struct([("op", pa.string())])),
+    ]
+    make_table(tmp_path)
+    catalog = SqlCatalog("lake", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=str(tmp_path))
+    table = catalog.create_table("shop.types", pa.schema(fields))
+    assert columns_of(table) == (
+        Column("id", "long", required=True),
+        Column("price", "decimal(10,2)"),
+        Column("seen", "timestamp"),
+        Column("at", "timestamptz"),
+    )
+    catalog.engine.dispose()
+
+
+@pytest.mark.parametrize(("is_ours", "level"), [(True, "ok"), (False, "error")])
+def test_an_existing_table_is_judged_though_every_server_is_silent(
+    tmp_path: Path, is_ours: bool, level: str
+) -> None:
+    commit(make_table(tmp_path), ledger({0: 3}) if is_ours else None)
+    found = check_pipeline(pipeline(tmp_path))
+    assert [one.level for one in found if one.where == "table shop.customers"] == [level]
+    silent = [one.where.partition(" ")[0] for one in found if one.exit_code == 3]
+    assert silent == ["registry", "kafka"]

@@ -1,0 +1,164 @@
+"""How far a table is behind, from its ledger, its topic's ends and its lease."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pytest
+from iceberg_tables import ledger
+
+from cdc_sink.cli.status import exit_code, render_json, render_screen
+from cdc_sink.errors import CdcSinkError, StateError, UnavailableError
+from cdc_sink.table.lease import Lease
+from cdc_sink.table.status import TableFacts, TableStatus, table_status
+
+NOW = 1_700_000_000_000
+SILENT = UnavailableError("kafka b:1", "no answer", remedy="start it")
+BROKEN = StateError("table", "ledger can't be read", remedy="repair it")
+
+
+def lease(state: str = "running", age_ms: int = 1_000, error: str | None = None) -> Lease:
+    return Lease("host", 42, "2026-01-01T00:00:00Z", NOW - age_ms, state, error)
+
+
+def status(**facts: object) -> TableStatus:
+    values: dict[str, object] = {
+        "table": "shop.customers",
+        "topic": "t",
+        "ledger": ledger({0: 90, 1: 50}),
+        "batch": {"newest_source_ts_ms": NOW - 2_500, "committed_at_ms": NOW - 2_000},
+        "lease": lease(),
+        "start_offsets": {0: 0, 1: 0},
+        "end_offsets": {0: 100, 1: 50},
+        **facts,
+    }
+    return table_status(TableFacts(**values), NOW)  # type: ignore[arg-type]
+
+
+def test_lag_is_what_the_topic_has_and_the_ledger_has_not() -> None:
+    assert status().lag_records == 10
+
+
+def test_a_partition_the_ledger_does_not_name_counts_from_its_oldest_record() -> None:
+    found = status(start_offsets={0: 0, 1: 0, 2: 5}, end_offsets={0: 90, 1: 50, 2: 8})
+    assert found.lag_records == 3
+
+
+def test_a_table_without_a_ledger_waits_for_the_whole_topic() -> None:
+    found = status(ledger=None, batch=None, start_offsets={0: 4, 1: 0}, lease=None)
+    assert (found.lag_records, found.freshness_s, found.state) == (146, None, "not started")
+
+
+def test_offsets_of_a_recreated_topic_are_no_negative_lag() -> None:
+    assert status(end_offsets={0: 3, 1: 60}).lag_records == 10
+
+
+def test_freshness_is_the_age_of_the_newest_change_while_others_wait() -> None:
+    assert status().freshness_s == 2.5
+
+
+def test_a_table_that_is_caught_up_is_fresh_however_old_its_rows_are() -> None:
+    assert status(end_offsets={0: 90, 1: 50}).freshness_s == 0.0
+
+
+def test_a_source_clock_that_is_ahead_is_no_negative_freshness() -> None:
+    assert status(batch={"newest_source_ts_ms": NOW + 5_000}).freshness_s == 0.0
+
+
+@pytest.mark.parametrize("part", ["ledger", "offsets"])
+def test_what_could_not_be_read_is_unknown_and_never_zero(part: str) -> None:
+    unread: dict[str, object] = (
+        {"ledger": None} if part == "ledger" else {"start_offsets": None, "end_offsets": None}
+    )
+    found = status(failures={part: SILENT}, **unread)
+    assert (found.lag_records, found.freshness_s) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        ({"lease": lease()}, "running"),
+        ({"lease": lease(age_ms=60_000)}, "running"),
+        ({"lease": lease(age_ms=60_001)}, "stopped (driver gone)"),
+        ({"lease": lease("backing_off", 60_001)}, "stopped (driver gone)"),
+        ({"lease": lease("waiting")}, "waiting"),
+        ({"lease": lease("parked", 10**9)}, "parked"),
+        ({"lease": lease("stopped", 10**9)}, "stopped"),
+        ({"lease": None}, "stopped"),
+        ({"lease": None, "ledger": None}, "not started"),
+        ({"lease": None, "ledger": None, "failures": {"ledger": SILENT}}, "stopped"),
+        ({"lease": None, "failures": {"lease": SILENT}}, "unknown"),
+    ],
+)
+def test_the_state_is_what_the_lease_says_while_it_lives(
+    facts: Mapping[str, object], state: str
+) -> None:
+    assert status(**facts).state == state
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"host": "a"}', '{"pid": "x"}'])
+def test_a_lease_that_is_cut_off_is_none(text: str) -> None:
+    assert Lease.from_json(text) is None
+
+
+def test_a_lease_is_read_as_a_driver_writes_it() -> None:
+    written = {
+        "host": "host",
+        "pid": 42,
+        "started": "2026-01-01T00:00:00Z",
+        "renewed_at_ms": NOW - 1_000,
+        "state": "running",
+        "error": None,
+    }
+    assert Lease.from_json(json.dumps(written)) == lease()
+
+
+@pytest.mark.parametrize(
+    ("failures", "state", "code"),
+    [
+        ({}, "running", 0),
+        ({}, "parked", 1),
+        ({"offsets": SILENT}, "running", 3),
+        ({"offsets": SILENT}, "parked", 1),
+        ({"offsets": SILENT, "ledger": BROKEN}, "running", 1),
+    ],
+)
+def test_the_exit_code_tells_parked_from_silent(
+    failures: Mapping[str, CdcSinkError], state: str, code: int
+) -> None:
+    assert exit_code([status(), status(failures=failures, lease=lease(state))]) == code
+
+
+def test_the_json_has_exactly_the_documented_keys() -> None:
+    printed = render_json("shop", NOW, [status(failures={"lease": SILENT})])
+    assert json.loads(json.dumps(printed)) == {
+        "version": 1,
+        "pipeline": "shop",
+        "read_at_ms": NOW,
+        "tables": [
+            {
+                "table": "shop.customers",
+                "topic": "t",
+                "state": "unknown",
+                "lag_records": 10,
+                "freshness_s": 2.5,
+                "last_commit_ms": NOW - 2_000,
+                "next_offsets": {"0": 90, "1": 50},
+                "end_offsets": {"0": 100, "1": 50},
+                "batch": {"newest_source_ts_ms": NOW - 2_500, "committed_at_ms": NOW - 2_000},
+                "error": None,
+                "unread": {"lease": "kafka b:1: no answer"},
+            }
+        ],
+    }
+
+
+def test_an_error_with_brackets_is_shown_whole() -> None:
+    from rich.console import Console
+
+    console = Console(width=200)
+    parked = status(lease=lease("parked", error="t[red]: op 'x'"))
+    with console.capture() as shown:
+        console.print(render_screen("shop", NOW, [parked]))
+    assert "t[red]: op 'x'" in shown.get()
