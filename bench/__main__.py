@@ -22,7 +22,7 @@ from cdc_sink.stack.stack import Stack
 def main() -> int:
     """Run every figure; exit code 1 when one misses its goal."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rows", type=int, default=400_000, help="rows inserted before updates")
+    options.add_argument("--rows", type=int, default=1_000_000, help="rows inserted before updates")
     options.add_argument("--folder", type=Path, help="work folder; default a temporary one")
     chosen = options.parse_args()
     configure_logs()

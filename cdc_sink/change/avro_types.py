@@ -284,12 +284,10 @@ _ISO_OFFSET: Final = (
 
 def _zoned_timestamp_sql(column: str, sql: str) -> str:
     fault = _fault(column, "not an ISO time with offset, in microseconds, years 0001 to 9999")
-    parsed = f"try_cast({sql} AS TIMESTAMP_LTZ)"
-    return (
-        f"(CASE WHEN {sql} IS NULL THEN CAST(NULL AS TIMESTAMP_LTZ)"
-        f" WHEN {sql} RLIKE {literal(_ISO_OFFSET)} THEN coalesce({parsed}, {fault})"
-        f" ELSE {fault} END)"
+    parsed = (
+        f"CASE WHEN {sql} RLIKE {literal(_ISO_OFFSET)} THEN try_cast({sql} AS TIMESTAMP_LTZ) END"
     )
+    return f"(CASE WHEN {sql} IS NOT NULL THEN coalesce({parsed}, {fault}) END)"
 
 
 def _decimal_sql(column: str, sql: str, own: tuple[int, int], target: tuple[int, int]) -> str:

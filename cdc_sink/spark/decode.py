@@ -45,13 +45,10 @@ def schema_ids(records: DataFrame) -> tuple[set[int], set[int]]:
 
 def require_framed(records: DataFrame) -> None:
     """Fail with a fault at a record without a key, or with a key or value that carries no schema id."""
-    wrong = {
-        "key": f"key IS NULL OR {framing_fault_sql('key')} IS NOT NULL",
-        "value": f"{framing_fault_sql('value')} IS NOT NULL",
-    }
+    key, frame = fault_sql("'key'", "key"), fault_sql("'frame'", "value")
     checks = [
-        f"CASE WHEN {test} THEN {fault_sql('key' if name == 'key' else 'frame', name)} END AS {name}"
-        for name, test in wrong.items()
+        f"CASE WHEN key IS NULL OR {framing_fault_sql('key')} IS NOT NULL THEN {key} END AS key",
+        f"CASE WHEN {framing_fault_sql('value')} IS NOT NULL THEN {frame} END AS value",
     ]
     records.selectExpr(*checks).write.format("noop").mode("overwrite").save()
 
@@ -62,7 +59,7 @@ def decode(records: DataFrame, schemas: WriterSchemas, columns: Sequence[Column]
     In:  one row per Kafka record: key, value, topic, partition, offset, as Spark's Kafka source gives them.
     Out: one row per record: `key` struct, `op` (null for a tombstone, which carries no change), `after`
          struct of `columns` (null for deletes), `unavailable` (names of columns that hold Debezium's
-         placeholder), `position` struct<hi,lo> (null for tombstones), `source_ts`, `snapshot`,
+         placeholder), `position` struct<hi,lo> (null where none can be read), `source_ts`, `snapshot`,
          `topic`, `partition`, `offset`, `schema_id`.
     Raises: at run time, a fault (see faults.py) for a record that can't be read.
     """
@@ -131,7 +128,7 @@ class _Projection:
                 for f in fields
             ]
             whens.append(f"WHEN k{i} IS NOT NULL THEN named_struct({', '.join(parts)})")
-        fault = fault_sql("key", "key")
+        fault = fault_sql("'key'", "key")
         struct = ", ".join(
             f"{quote(name)}: {spark_type(types[name])}" for name in self.schemas.key_columns
         )
@@ -146,11 +143,11 @@ class _Projection:
         op = self.per_schema(lambda i: f"v{i}.op")
         has_row = self.per_schema(lambda i: f"v{i}.after IS NOT NULL", "false")
         undecoded = " AND ".join(f"v{i} IS NULL" for i in sorted(self.schemas.values)) or "true"
+        fault = fault_sql(f"if({undecoded}, 'frame', 'op')", "value", op)
         return (
             f"CASE WHEN value IS NULL THEN CAST(NULL AS STRING) "
-            f"WHEN {undecoded} THEN CAST({fault_sql('frame', 'value')} AS STRING) "
             f"WHEN ({op}) = 'd' OR ({op}) IN ('c', 'u', 'r') AND ({has_row}) THEN {op} "
-            f"ELSE CAST({fault_sql('op', 'value', op)} AS STRING) END"
+            f"ELSE CAST({fault} AS STRING) END"
         )
 
     def after(self) -> str:
@@ -182,7 +179,7 @@ class _Projection:
                 return "CAST(array() AS ARRAY<STRING>)"
             listed = ", ".join(f"CASE WHEN {sql} THEN {literal(n)} END" for n, sql in found.items())
             return (
-                f"CASE WHEN {' OR '.join(found.values())} THEN array_compact(array({listed})) "
+                f"CASE WHEN {' OR '.join(found.values())} THEN array_except(array({listed}), array(NULL)) "
                 "ELSE CAST(array() AS ARRAY<STRING>) END"
             )
 
@@ -191,11 +188,10 @@ class _Projection:
     def position(self) -> str:
         """The source position; null where the source block has none."""
 
-        def pair(i: int) -> str:
-            hi, lo = position_sql(self.schemas.envelopes[i].connector, f"v{i}.source")
-            return f"named_struct('hi', {hi}, 'lo', {lo})"
+        def place(i: int) -> str:
+            return position_sql(self.schemas.envelopes[i].connector, f"v{i}.source")
 
-        return self.per_schema(pair, "CAST(NULL AS STRUCT<hi: BIGINT, lo: BIGINT>)")
+        return self.per_schema(place, "CAST(NULL AS STRUCT<hi: BIGINT, lo: BIGINT>)")
 
     def snapshot(self) -> str:
         """Debezium's word for the kind of read; null for a tombstone."""

@@ -13,7 +13,7 @@ from cdc_sink.errors import CdcSinkError, RecordError, RecordRef
 
 MARK = "cdc-sink"
 _LINE = re.compile(
-    r"cdc-sink\|record\|(\w+)\|([^|]*)\|(\d+)\|(\d+)\|([0-9A-F]*)\|(-?\d+)\|([^|]*)\|"
+    r"cdc-sink\|record\|(\w+)\|([^|]*)\|(\d+)\|(\d+)\|([0-9A-F]*|null)\|(\d+|null)\|([^|]*)\|"
 )
 # Spark appends its own ` SQLSTATE: …` to the text.
 _VALUE = re.compile(r"cdc-sink\|value\|([^|]*)\|([^|\n]*?)(?= SQLSTATE|\||\n|$)")
@@ -24,12 +24,13 @@ STOPPED = "the batch was not applied, its offsets were not committed"
 def fault_sql(code: str, column: str, detail: str = "NULL") -> str:
     """SQL that fails the job and names the record: code, coordinates, first 9 bytes, length, a detail.
 
-    `column` is `key` or `value`: the bytes at fault. `detail` must never be a cell value.
+    In: `code` and `detail`, SQL for a word, `detail` never a cell value; `column`, `key` or `value`: the
+        bytes at fault.
     """
+    # format_string: a fifth of the code that `concat` would be, and code is what a fused stage is short of.
     return (
-        f"raise_error(concat('{MARK}|record|{code}|', topic, '|', partition, '|', offset, '|', "
-        f"coalesce(hex(substring({column}, 1, 9)), ''), '|', coalesce(length({column}), -1), '|', "
-        f"coalesce({detail}, ''), '|'))"
+        f"raise_error(format_string('{MARK}|record|%s|%s|%s|%s|%s|%s|%s|', {code}, topic, partition, offset, "
+        f"hex(substring({column}, 1, 9)), length({column}), {detail}))"
     )
 
 
@@ -61,9 +62,10 @@ def read_fault(text: str) -> Fault | None:
     found = _LINE.search(text)
     if not found:
         return None
-    code, topic, partition, offset, head, length, detail = found.groups()
+    code, topic, partition, offset, *rest = found.groups()
+    head, length, detail = (None if part == "null" else part for part in rest)
     record = RecordRef(topic, int(partition), int(offset))
-    return Fault(code, record, bytes.fromhex(head), int(length), detail)
+    return Fault(code, record, bytes.fromhex(head or ""), int(length or -1), detail or "")
 
 
 def read_value_fault(text: str) -> tuple[str, str] | None:

@@ -169,12 +169,12 @@ def not_in(ledger: Ledger, changes: DataFrame) -> DataFrame:
 
 def require_applicable(changes: DataFrame) -> DataFrame:
     """Stop at changes that can't be applied: an unavailable value, a stream event without position."""
-    columns = "array_join(unavailable, ', ')"
+    unavailable = fault_sql("'unavailable'", _NO_BYTES, "array_join(unavailable, ', ')")
+    no_position = fault_sql("'position'", _NO_BYTES)
     op = (
-        f"CASE WHEN size(unavailable) > 0 THEN "
-        f"CAST({fault_sql('unavailable', _NO_BYTES, columns)} AS STRING) "
+        f"CASE WHEN size(unavailable) > 0 THEN CAST({unavailable} AS STRING) "
         f"WHEN {IS_STREAM} AND (position.hi IS NULL OR position.lo IS NULL) THEN "
-        f"CAST({fault_sql('position', _NO_BYTES)} AS STRING) ELSE op END"
+        f"CAST({no_position} AS STRING) ELSE op END"
     )
     return changes.withColumn("op", F.expr(op))
 

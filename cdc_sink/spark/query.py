@@ -33,7 +33,7 @@ from cdc_sink.spark.checkpoint import (
     resume_offsets,
     write_lease,
 )
-from cdc_sink.spark.failures import caused
+from cdc_sink.spark.failures import caused, stumbled_after_replay
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.locate import JOB_FAILED
 from cdc_sink.spark.records import RecordWriter
@@ -217,6 +217,10 @@ class TableQuery:
             failed = self._query.exception()
             if failed is None:
                 self._enter("stopped", now)
+                return
+            if stumbled_after_replay(failed):
+                log.info("replayed", table=self.target.where)
+                self.state, self.due_at = "waiting", now
                 return
             error = caused(failed, self.target.where)
         self._failed(error, now)

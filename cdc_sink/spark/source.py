@@ -12,6 +12,9 @@ from cdc_sink.config import Target
 
 # Above this many records a Kafka partition is read by several tasks; below it, one is cheaper.
 RECORDS_PER_TASK = 25_000
+# After every poll Spark asks for the topic's ends and with that forgets what was fetched ahead: a poll should
+# take a whole fetch (1 MiB). At the end of a topic that question waits behind a fetch for more records.
+FETCHING = {"kafka.max.poll.records": "4000", "kafka.fetch.max.wait.ms": "10"}
 
 
 def read_records(
@@ -24,7 +27,7 @@ def read_records(
     Out: one row per record: key, value, topic, partition, offset, timestamp.
     """
     reader = spark.readStream.format("kafka")
-    for key, value in spark_kafka_options(target.pipeline.kafka).items():
+    for key, value in (FETCHING | spark_kafka_options(target.pipeline.kafka)).items():
         reader = reader.option(key, value)
     return (
         reader.option("subscribe", target.table.topic)

@@ -36,7 +36,7 @@ VISITS_ROWS = 50_000
 KILLS = 20
 
 
-def passing(history: History, failpoint: str, most: int = 9) -> int:
+def passing(history: History, failpoint: str, most: int = 6) -> int:
     """Which passing of a failpoint ends the driver: drawn from the seed, never the very first."""
     return random.Random(f"{history.seed}/{failpoint}").randrange(2, most)
 

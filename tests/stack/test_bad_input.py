@@ -177,7 +177,7 @@ def test_a_topic_that_does_not_exist_fails_when_the_config_says_so(
 
 
 def test_a_topic_that_does_not_exist_yet_is_waited_for(sources: Stack, lake: Lake) -> None:
-    topic = "bad_pg.public.bad_late"
+    topic = "bad_late.public.bad_late"
     pipeline = lake.pipeline({"topic": topic})
     with streaming(pipeline, lake.spark) as running:
         wait(lambda: running.queries[0].attempts > 0, "the first look for the topic")
@@ -187,7 +187,7 @@ def test_a_topic_that_does_not_exist_yet_is_waited_for(sources: Stack, lake: Lak
             connection.execute("INSERT INTO bad_late VALUES (1), (2)")
         sources.add_connector(
             "bad_late",
-            sources.postgres_connector("bad_pg", "shop", ["public.bad_late"], slot="bad_late"),
+            sources.postgres_connector("bad_late", "shop", ["public.bad_late"], slot="bad_late"),
         )
         wait(lambda: rows_in(pipeline, "shop.bad_late") == 2, "the late topic's rows")
         assert running.queries[0].error is None

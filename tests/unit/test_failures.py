@@ -12,7 +12,7 @@ from cdc_sink.errors import (
     StateError,
     UnavailableError,
 )
-from cdc_sink.spark.failures import as_cdc_sink_error
+from cdc_sink.spark.failures import as_cdc_sink_error, stumbled_after_replay
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,13 @@ def test_an_unknown_failure_parks_the_table_and_shows_no_text_of_it() -> None:
     assert type(error) is StateError
     assert "x.y.StrangeException" in str(error)
     assert "secret" not in str(error)
+
+
+def test_only_a_stumble_after_a_committed_replay_is_no_failure() -> None:
+    class Failed(RuntimeError):
+        _stackTrace = (
+            "at org.apache.spark.sql.kafka010.KafkaMicroBatchStream$.metrics(Kafka.scala:520)"
+        )
+
+    assert stumbled_after_replay(Failed("NullPointerException"))
+    assert not stumbled_after_replay(RuntimeError("NullPointerException"))

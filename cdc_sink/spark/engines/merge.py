@@ -1,7 +1,7 @@
 """MERGE INTO: the portable engine, for any batch.
 
 The join is storage-partitioned and one-sided: the table lies in buckets already, so only the batch is
-shuffled, into the table's buckets. The settings below are what Spark 4.1 needs for that.
+shuffled, into the table's buckets. Most of the settings below are what Spark 4.1 needs for that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from cdc_sink.spark.engines import DISTRIBUTION, FoldedBatch
 from cdc_sink.table.merge_sql import merge_sql
 
 VIEW = "cdc_sink_batch"
-JOIN_SETTINGS = {
+SETTINGS = {
     "spark.sql.sources.v2.bucketing.enabled": "true",
     "spark.sql.sources.v2.bucketing.pushPartValues.enabled": "true",
     "spark.sql.sources.v2.bucketing.shuffle.enabled": "true",
@@ -20,6 +20,8 @@ JOIN_SETTINGS = {
     "spark.sql.iceberg.planning.preserve-data-grouping": "true",
     # Without it both sides of the join are sorted, the table's keys among them.
     "spark.sql.join.preferSortMergeJoin": "false",
+    # The JVM compiles no method above this size: many columns fused into one stage would be interpreted.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
 }
 
 
@@ -33,5 +35,5 @@ def merge(batch: FoldedBatch) -> None:
 
 def prepare_session(spark: SparkSession) -> None:
     """Set on a batch's own session what the engines rely on."""
-    for key, value in JOIN_SETTINGS.items():
+    for key, value in SETTINGS.items():
         spark.conf.set(key, value)
