@@ -8,9 +8,10 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench.events import DELETE, INSERT, TOPIC, UPDATE, Source, start_stack
+from bench.events import DELETE, INSERT, UPDATE, create, start_stack
 from bench.figures import Figure, apply_rate, decode_rate
 from bench.steady import idle_jobs, memory_growth, small_batch
 from cdc_sink.cli.logs import configure_logs
@@ -36,29 +37,31 @@ def main() -> int:
 
 def measure(stack: Stack, folder: Path, rows: int) -> list[Figure]:
     """Fill the topic with real events, then measure one figure after the other."""
-    source = Source(stack)
-    source.create()
-    sent = 10 + source.run(INSERT.format(first=11, last=rows))
+    large, small = create(stack)
+    sent = 10 + large.run(INSERT, first=11, last=rows)
     say(f"{sent:,} rows inserted; waiting for their events")
-    say(f"events of the inserts in Kafka after {source.wait_for(sent):.0f} s")
-    sent += source.run(UPDATE.format(step=2, rest=0)) + 2 * source.run(DELETE.format(rest=1))
-    say(f"updates and deletes in Kafka after {source.wait_for(sent):.0f} s: {sent:,} records")
-    pipeline = load_config(write_config(stack, folder))
+    say(f"events of the inserts in Kafka after {large.wait_for(sent):.0f} s")
+    sent += large.run(UPDATE, step=2, rest=0) + 2 * large.run(DELETE, rest=1)
+    say(f"updates and deletes in Kafka after {large.wait_for(sent):.0f} s: {sent:,} records")
+    pipeline = load_config(write_config(stack, folder, (large.topic, small.topic)))
     spark = create_session(pipeline, purpose="bench", log_file=folder / "spark.log")
-    target = pipeline.target(TOPIC)
+    target = pipeline.target(large.topic)
     figures = []
     for figure in (decode_rate, apply_rate):
         figures.append(figure(spark, target))
         say(str(figures[-1]))
-    for steady in (small_batch, idle_jobs, memory_growth):
-        figures.append(steady(spark, target, source))
+    for source in (large, small):
+        figures.append(small_batch(spark, pipeline.target(source.topic), source))
+        say(str(figures[-1]))
+    for steady in (idle_jobs, memory_growth):
+        figures.append(steady(spark, target, large))
         say(str(figures[-1]))
     spark.stop()
     return figures
 
 
-def write_config(stack: Stack, folder: Path) -> Path:
-    """A pipeline for the one table."""
+def write_config(stack: Stack, folder: Path, topics: Sequence[str]) -> Path:
+    """A pipeline for these topics."""
     lake = folder / "lake"
     lake.mkdir(parents=True, exist_ok=True)
     path = folder / "bench.yaml"
@@ -71,7 +74,7 @@ catalog: {{type: jdbc, uri: "jdbc:sqlite:{lake}/catalog.db", warehouse: "{lake}/
 checkpoints: "{lake}/checkpoints"
 spark: {{master: "local[2]", conf: {{spark.driver.memory: 4g}}}}
 defaults: {{trigger_s: 0}}
-tables: [{{topic: {TOPIC}}}]
+tables: [{", ".join(f"{{topic: {topic}}}" for topic in topics)}]
 """,
         encoding="utf-8",
     )

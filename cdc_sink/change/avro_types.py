@@ -277,8 +277,8 @@ def _whole_us(column: str, sql: str, value: str) -> str:
 # Spark's cast would take a text without offset as session time, cut a seventh digit, and quote the
 # value in its own error; so the form is checked first and the cast can only say yes or no.
 _ISO_OFFSET: Final = (
-    r"^(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6}0{0,3})?"
-    r"(Z|[+-][0-9]{2}:[0-9]{2})\z"
+    r"^(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.][0-9]{1,6}0{0,3})?"
+    r"(?:Z|[+-][0-9]{2}:[0-9]{2})\z"
 )
 
 

@@ -20,7 +20,7 @@ from enum import Enum, StrEnum
 from typing import Any
 
 from cdc_sink.change.avro_schema import Node, non_null, parse_tree, render_tree
-from cdc_sink.change.position import position_fields
+from cdc_sink.change.position import optional_position_fields, position_fields
 from cdc_sink.errors import SchemaError
 
 
@@ -150,6 +150,7 @@ def reader_schema(writer_schema_json: str, columns: Sequence[str]) -> str:
     tree = _envelope_tree(writer_schema_json)
     envelope = Envelope._of_tree(tree)
     needed = position_fields(envelope.connector)
+    optional = optional_position_fields(envelope.connector)
     missing = [name for name in needed if name not in envelope.source_fields]
     if missing:
         raise SchemaError(
@@ -160,7 +161,7 @@ def reader_schema(writer_schema_json: str, columns: Sequence[str]) -> str:
     cut = {
         "after": _cut_record(tree, "after", columns),
         "op": _field_type(tree, "op"),
-        "source": _cut_record(tree, "source", (*needed, *_SOURCE_EXTRAS)),
+        "source": _cut_record(tree, "source", (*needed, *optional, *_SOURCE_EXTRAS)),
     }
     fields = [{"name": name, "type": node} for name, node in cut.items()]
     return render_tree({**tree, "fields": fields})

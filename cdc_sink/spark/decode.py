@@ -189,7 +189,8 @@ class _Projection:
         """The source position; null where the source block has none."""
 
         def place(i: int) -> str:
-            return position_sql(self.schemas.envelopes[i].connector, f"v{i}.source")
+            envelope = self.schemas.envelopes[i]
+            return position_sql(envelope.connector, f"v{i}.source", envelope.source_fields)
 
         return self.per_schema(place, "CAST(NULL AS STRUCT<hi: BIGINT, lo: BIGINT>)")
 

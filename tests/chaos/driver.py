@@ -19,8 +19,12 @@ from cdc_sink.spark.failpoints import VARIABLE
 LIMIT_S = 400.0
 POLL_S = 0.05
 _CDC_SINK = (sys.executable, "-c", "from cdc_sink.cli.main import main; main()")
-# A driver lives for seconds here: what the second compiler would make of it is never used.
-_STARTS_SOON = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
+# A driver lives for seconds here: what the second compiler would make of it is never used, and a third of its
+# start is the loading of classes, which a rehearsal keeps for all that follow.
+_STARTS_SOON = (
+    "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
+    " -Xlog:cds=off -Xlog:cds+dynamic=off"
+)
 # The driver dies with the test run, whatever ends that; its JVM then reads the end of its stdin.
 _DIES_WITH_US = (
     "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
@@ -47,14 +51,19 @@ def wait_until(
 class Driver:
     """A running driver: Python and, below it, its JVM."""
 
-    def __init__(self, config: Path, log: Path) -> None:
-        """Start it."""
+    def __init__(
+        self, config: Path, log: Path, classes: Path, *, is_rehearsal: bool = False
+    ) -> None:
+        """Start it; a rehearsal applies what is there, and leaves the loaded classes when it ends."""
         self.log = log
         self._heard: list[dict[str, Any]] = []
         self._heard_bytes = 0
         self._failpoint = log.with_suffix(".failpoint")
-        settings = {VARIABLE: f"@{self._failpoint}", "JAVA_TOOL_OPTIONS": _STARTS_SOON}
+        option = "ArchiveClassesAtExit" if is_rehearsal else "SharedArchiveFile"
+        java = f"{_STARTS_SOON} -XX:{option}={classes}"
+        settings = {VARIABLE: f"@{self._failpoint}", "JAVA_TOOL_OPTIONS": java}
         program = [*_CDC_SINK, "--log-format", "json", "run", str(config)]
+        program += ["--once"] if is_rehearsal else []
         spark_log = log.with_suffix(".spark.log")
         with log.open("wb") as out:
             self._process = subprocess.Popen(

@@ -72,7 +72,26 @@ class History:
             "shop_my", NAME, [f"{NAME}.{name}" for name in tables["mysql"]], partitions=2
         )
         stack.add_connector("shop_my", settings)
+        history.rehearse()
         return history
+
+    def rehearse(self) -> None:
+        """Run a driver of its own to the end, so that all others find their classes loaded."""
+        folder = self.folder / "rehearsal"
+        folder.mkdir()
+        config = _config(self.stack, folder)
+        first = config["tables"][0] | {"max_records_per_batch": 5}
+        (folder / "shop.yaml").write_text(yaml.safe_dump(config | {"tables": [first]}))
+        driver = Driver(
+            folder / "shop.yaml", folder / "driver.log", self._classes, is_rehearsal=True
+        )
+        assert driver.wait_end("the rehearsal to end") == 0, driver.tail()
+        assert driver.applied() > 1, driver.tail()
+        assert self._classes.exists(), driver.tail()
+
+    @property
+    def _classes(self) -> Path:
+        return self.folder / "classes.jsa"
 
     def connect(self, prefix: str, tables: list[str]) -> None:
         """Add a connector for tables in PostgreSQL, and wait until it runs."""
@@ -102,7 +121,7 @@ class History:
         """Start a driver, whatever else runs."""
         self.starts += 1
         log = self.folder / f"driver-{self.starts:02d}.log"
-        self.drivers.append(Driver(self.folder / "shop.yaml", log))
+        self.drivers.append(Driver(self.folder / "shop.yaml", log, self._classes))
         return self.driver
 
     def keep_running(self) -> Driver:

@@ -103,7 +103,7 @@ def test_driver_killed_after_columns_changed_before_their_rows(history: History)
 
 
 def test_driver_killed_at_random_instants_again_and_again(history: History) -> None:
-    for _ in range(4):
+    for _ in range(3):
         history.kill_somewhere()
     history.settle()
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from cdc_sink.change.position import (
     SourcePosition,
+    optional_position_fields,
     position_fields,
     position_of,
     position_sql,
@@ -95,16 +96,52 @@ def test_a_log_place_fits_a_signed_64_bit_number(pos: int, row: int) -> None:
     assert position.lo < 2**63
 
 
-@pytest.mark.parametrize("connector", ["oracle", "sqlserver", "mongodb", "db2"])
+@pytest.mark.parametrize("connector", ["mongodb", "db2", "informix"])
 def test_a_connector_without_a_known_order_is_refused_by_name(connector: str) -> None:
     with pytest.raises(SchemaError, match=connector):
         position_fields(connector)
 
 
-@pytest.mark.parametrize("connector", ["postgresql", "mysql", "mariadb"])
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ({"commit_scn": "2345678", "txSeq": 7}, SourcePosition(2345678, 7)),
+        ({"commit_scn": "2345678"}, SourcePosition(2345678, 0)),  # before Debezium 3.2
+        ({"commit_scn": "2345678", "txSeq": None}, None),
+        ({"commit_scn": "2345678", "txSeq": -1}, None),
+        ({"commit_scn": None, "txSeq": 1}, None),
+        ({"commit_scn": "0023", "txSeq": 1}, None),
+        ({"commit_scn": "23,1", "txSeq": 1}, None),
+        ({"commit_scn": "1234567890123456789", "txSeq": 1}, None),
+    ],
+)
+def test_an_oracle_change_lies_at_its_commit(
+    source: dict[str, object], expected: SourcePosition | None
+) -> None:
+    assert position_of("oracle", source) == expected
+
+
+@pytest.mark.parametrize(
+    ("lsn", "expected"),
+    [
+        ("00000027:00000758:0005", SourcePosition(0x0000002700000758, 5)),
+        ("7fffffff:FFFFFFFF:ffff", SourcePosition(2**63 - 1, 0xFFFF)),
+        ("80000000:00000000:0000", None),
+        *((None, None), ("", None), ("27:758:5", None), ("00000027:00000758:0005 ", None)),
+        *(("00000027:0000075G:0005", None), ("00000027-00000758-0005", None)),
+    ],
+)
+def test_a_sql_server_change_lies_at_its_commit(
+    lsn: str | None, expected: SourcePosition | None
+) -> None:
+    assert position_of("sqlserver", {"commit_lsn": lsn, "change_lsn": "z"}) == expected
+
+
+@pytest.mark.parametrize("connector", ["postgresql", "mysql", "mariadb", "oracle", "sqlserver"])
 def test_the_sql_reads_the_named_fields_and_checks_them_once(connector: str) -> None:
-    sql = position_sql(connector, "d1.`source`")
-    for name in position_fields(connector):
+    fields = position_fields(connector) + optional_position_fields(connector)
+    sql = position_sql(connector, "d1.`source`", fields)
+    for name in fields:
         assert f"d1.`source`.`{name}`" in sql
     assert sql.count(" RLIKE ") == 1
     assert not any(slow in sql for slow in ("from_json", "split_part", "regexp_extract"))
