@@ -20,6 +20,8 @@ from cdc_sink.spark.query import Services, TableQuery
 from cdc_sink.spark.source import FETCHING, RECORDS_PER_TASK
 from cdc_sink.table.writer_schemas import WriterSchemas
 
+DECODED = 400_000  # records that decoding is measured on: they stay in memory
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -36,9 +38,6 @@ class Figure:
 def cores(spark: SparkSession) -> int:
     """Tasks that run at once."""
     return spark.sparkContext.defaultParallelism
-
-
-DECODED = 400_000  # records that decoding is measured on: they stay in memory
 
 
 def records_of(spark: SparkSession, target: Target) -> DataFrame:

@@ -15,6 +15,7 @@ from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.query import TableQuery
 
 IDLE_S = 20
+CLEANER_S = 3
 TEN_UPDATES = "UPDATE {table} SET visits = visits + 1 WHERE id BETWEEN {first} AND {last}"
 MEMORY_BATCHES = 100
 
@@ -100,5 +101,8 @@ def _after(source: Source, query: TableQuery, number: int) -> int:
         return 0
     jvm: Any = query.spark._jvm
     runtime = jvm.java.lang.Runtime.getRuntime()
+    jvm.java.lang.System.gc()
+    # What Spark frees when it hears of a collection (broadcasts, shuffles) is gone after the next one.
+    time.sleep(CLEANER_S)
     jvm.java.lang.System.gc()
     return int(runtime.totalMemory() - runtime.freeMemory())

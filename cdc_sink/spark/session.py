@@ -94,10 +94,6 @@ def _properties(pipeline: Pipeline, *, submitted: bool, log_file: Path | None) -
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.ui.enabled": "false",
-            # Spark keeps the account of the last thousand of each, for a page that is not shown here.
-            "spark.ui.retainedJobs": "100",
-            "spark.ui.retainedStages": "100",
-            "spark.sql.ui.retainedExecutions": "100",
             "spark.hadoop.fs.file.impl": BARE_LOCAL,
         }
     return found | revealed(pipeline.spark.conf)
