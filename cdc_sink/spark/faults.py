@@ -27,7 +27,7 @@ def fault_sql(code: str, column: str, detail: str = "NULL") -> str:
     In: `code` and `detail`, SQL for a word, `detail` never a cell value; `column`, `key` or `value`: the
         bytes at fault.
     """
-    # format_string: a fifth of the code that `concat` would be, and code is what a fused stage is short of.
+    # format_string compiles to less than `concat` would: a fused stage may have 8,000 bytes of code in all.
     return (
         f"raise_error(format_string('{MARK}|record|%s|%s|%s|%s|%s|%s|%s|', {code}, topic, partition, offset, "
         f"hex(substring({column}, 1, 9)), length({column}), {detail}))"
