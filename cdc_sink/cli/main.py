@@ -28,6 +28,7 @@ VERBS = {
     "status": "Show how far each table is behind.",
     "verify": "Compare source and table, key by key.",
     "backfill": "Rebuild tables beside the live stream.",
+    "dead-letters": "Show, replay or release what was set aside.",
     "stack": "Start and stop the embedded chain.",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -102,9 +103,21 @@ def render_screen(pipeline: str, now_ms: int, statuses: Sequence[TableStatus]) -
             _clock(status.last_commit_ms),
             style="red" if status.state == PARKED else None,
         )
+    sums = [Text(_sum(one)) for one in statuses if one.totals is not None]
     # Text, since "topic[0]@7" is no markup.
     errors = [Text(f"{one.table}: {one.error}") for one in statuses if one.error is not None]
-    return Group(screen, *errors)
+    return Group(screen, *sums, *errors)
+
+
+def _sum(status: TableStatus) -> str:
+    """The account of a table: every record that its ledger has is in exactly one of these."""
+    kinds = asdict(status.totals) if status.totals else {}
+    records = sum(kinds.values())
+    parts = " + ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in kinds.items() if n)
+    waiting = (
+        f"; {status.quarantined:,} wait: cdc-sink dead-letters list" if status.quarantined else ""
+    )
+    return f"{status.table}: {records:,} records = {parts or 0}{waiting}"
 
 
 def _freshness(status: TableStatus) -> str:

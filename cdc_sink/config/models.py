@@ -181,6 +181,23 @@ class TableSettings(Frozen):
         description="write to an existing table that has no ledger of ours; default false: "
         "somebody else's table isn't touched unasked",
     )
+    bad_record: Literal["quarantine_key", "stop"] = Field(
+        default="quarantine_key",
+        description="a record that can't be read goes to the dead letters together with all later ones of "
+        "its key, or stops the table; default quarantine_key: the other keys go on, and nothing is lost. "
+        "A record whose key can't be read stops the table always",
+    )
+    unavailable_value: Literal["quarantine_key", "set_null", "stop"] = Field(
+        default="quarantine_key",
+        description="a value that the connector left out and that no stored row has: quarantine_key, "
+        "set_null or stop; default quarantine_key: a value is never guessed",
+    )
+    truncate: Literal["stop", "apply", "ignore"] = Field(
+        default="stop",
+        description="TRUNCATE at the source: stop; apply (empties the table; the topic must have one "
+        "partition, or nothing orders it against the rows); ignore; default stop: it is rarely meant "
+        "for the copy",
+    )
     generation: int = Field(
         default=0,
         ge=0,
@@ -325,7 +342,15 @@ class Target:
     @property
     def checkpoint(self) -> str:
         """Where Spark keeps the checkpoint of this table's query."""
-        return self.pipeline.checkpoint_of(self.table)
+        own = self.pipeline.checkpoint_of(self.table)
+        # Offsets of an older generation may belong to a topic that is no more.
+        return f"{own}.g{self.table.generation}" if self.table.generation else own
+
+    @property
+    def dead_letters(self) -> str:
+        """The pipeline's dead-letter table for Spark SQL, quoted."""
+        parts = (self.pipeline.catalog.name, *self.pipeline.dead_letters.split("."))
+        return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
 
     @property
     def identity_file(self) -> str:

@@ -20,13 +20,11 @@ import structlog
 from pyspark.sql import SparkSession
 
 from cdc_sink.config import Pipeline, Target
-from cdc_sink.errors import StateError
-from cdc_sink.spark.checkpoint import Files, judge_lease
+from cdc_sink.spark.checkpoint import Files
 from cdc_sink.spark.iceberg import IcebergTable
-from cdc_sink.spark.query import Services, Span, TableQuery
+from cdc_sink.spark.query import Services, Span, TableQuery, require_no_stream
 from cdc_sink.spark.session import activate, create_session, require_session
 from cdc_sink.spark.stream import RunningPipeline
-from cdc_sink.table.lease import Verdict
 from cdc_sink.table.ledger import LEDGER_KEY, Ledger
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cdc_sink.backfill")
@@ -77,7 +75,7 @@ def backfill(
         spark = create_session(pipeline, purpose="backfill")
     require_session(spark, pipeline)
     target = backfill_target(pipeline, table, into)
-    _require_no_stream(spark, pipeline, target)
+    require_no_stream(spark, Target(pipeline, target.table))
     state = _begin_or_go_on(spark, target, from_offsets)
     query = TableQuery(
         spark, target, Services.of(pipeline), once=True, take_over=True, span=state.span
@@ -96,17 +94,6 @@ def backfill_target(pipeline: Pipeline, table: str, into: str | None) -> Target:
     name = into or f"{source.name}_backfill"
     apart = pipeline.model_copy(update={"checkpoints": f"{pipeline.checkpoints}/backfill"})
     return Target(apart, source.model_copy(update={"target": name, "missing_topic": "fail"}))
-
-
-def _require_no_stream(spark: SparkSession, pipeline: Pipeline, target: Target) -> None:
-    stream = Target(pipeline, target.table)
-    here = any(query.name == target.where for query in spark.streams.active)
-    if here or judge_lease(Files(spark), stream) is not Verdict.FREE:
-        raise StateError(
-            target.where,
-            "a stream is writing this table",
-            remedy="stop the stream first, or let the backfill write a new table with `--into`",
-        )
 
 
 def _begin_or_go_on(

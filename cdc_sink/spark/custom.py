@@ -18,6 +18,7 @@ from cdc_sink.spark.query import Services, claim_of
 from cdc_sink.spark.session import require_session
 from cdc_sink.spark.sink import Sink
 from cdc_sink.spark.source import read_records
+from cdc_sink.table.moving import with_partitions
 from cdc_sink.table.writer_schemas import WriterSchemas
 
 _sinks: dict[tuple[str, str], tuple[str, Sink]] = {}
@@ -33,8 +34,8 @@ def read_changes(spark: SparkSession, table: Target) -> DataFrame:
             UnavailableError. A schema registered later stops the query; start it again.
     """
     require_session(spark, table.pipeline)
-    registry = Services.of(table.pipeline).registry
-    topic = table.table.topic
+    services, topic = Services.of(table.pipeline), table.table.topic
+    registry = services.registry
     schemas = WriterSchemas(registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key"))
     if not schemas.values or not schemas.keys:
         raise ConfigError(
@@ -44,7 +45,10 @@ def read_changes(spark: SparkSession, table: Target) -> DataFrame:
         )
     iceberg = IcebergTable.load(spark, table)
     ledger = iceberg.ledger() if iceberg else None
-    records = read_records(spark, table, ledger.next_offsets if ledger else None)
+    applied = None
+    if ledger is not None:
+        applied = with_partitions(ledger.next_offsets, services.cluster.end_offsets(topic))
+    records = read_records(spark, table, applied)
     return decode(records, schemas, schemas.extend(iceberg.columns() if iceberg else ()))
 
 

@@ -15,8 +15,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
 
-from cdc_sink.change.avro_types import convert_sql, unavailable_sql
-from cdc_sink.change.envelope import Envelope, reader_schema, spark_schema
+from cdc_sink.change.avro_schema import decimal_digits
+from cdc_sink.change.avro_types import (
+    convert_sql,
+    decimal_type,
+    set_aside,
+    unavailable_sql,
+    value_fault_reason,
+)
+from cdc_sink.change.envelope import AvroField, Envelope, reader_schema, spark_schema
 from cdc_sink.change.position import position_sql
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.change.wire import frame_prefix, framing_fault_sql
@@ -25,6 +32,9 @@ from cdc_sink.table.columns import Column, spark_type
 from cdc_sink.table.writer_schemas import WriterSchemas
 
 PREFIX_BYTES = 5
+OLD_KEY = "__debezium.oldkey"
+JSON_OPTIONS = "map('allowUnquotedControlChars', 'true')"
+RAW = "named_struct('key', key, 'value', value, 'timestamp', timestamp, 'headers', headers)"
 
 
 def schema_ids(records: DataFrame) -> tuple[set[int], set[int]]:
@@ -53,7 +63,13 @@ def require_framed(records: DataFrame) -> None:
     records.selectExpr(*checks).write.format("noop").mode("overwrite").save()
 
 
-def decode(records: DataFrame, schemas: WriterSchemas, columns: Sequence[Column]) -> DataFrame:
+def decode(
+    records: DataFrame,
+    schemas: WriterSchemas,
+    columns: Sequence[Column],
+    *,
+    sets_aside: bool = False,
+) -> DataFrame:
     """Turn Kafka records into changes.
 
     In:  one row per Kafka record: key, value, topic, partition, offset, as Spark's Kafka source gives them.
@@ -61,7 +77,12 @@ def decode(records: DataFrame, schemas: WriterSchemas, columns: Sequence[Column]
          struct of `columns` (null for deletes), `unavailable` (names of columns that hold Debezium's
          placeholder), `position` struct<hi,lo> (null where none can be read), `source_ts`, `snapshot`,
          `topic`, `partition`, `offset`, `schema_id`.
-    Raises: at run time, a fault (see faults.py) for a record that can't be read.
+         With `sets_aside` (slower, and `records` need `timestamp` and `headers`) a bad record is a change
+         without op, a truncate a change of op `t` without key, and there are three columns more: `fault`,
+         reason code and detail, null for a good record; `raw`, the record as it was; `old_key`, for the
+         second half of a key update.
+    Raises: at run time, a fault (see faults.py) for a record that can't be read; with `sets_aside` only for
+            one whose key can't be read or whose schema is not among `schemas`.
     """
     # Any expression that is not deterministic does: Spark would else move a filter on the changes below
     # this projection, and decode each record once more per column that the filter asks for.
@@ -72,7 +93,10 @@ def decode(records: DataFrame, schemas: WriterSchemas, columns: Sequence[Column]
             from_avro(
                 F.substring("value", PREFIX_BYTES + 1, 2**31 - 1),
                 spark_schema(text),
-                {"avroSchema": reader_schema(text, _known(schemas.envelopes[i], columns))},
+                {
+                    "avroSchema": reader_schema(text, _known(schemas.envelopes[i], columns)),
+                    "mode": "PERMISSIVE" if sets_aside else "FAILFAST",
+                },
             ),
         ).alias(f"v{i}")
         for i, text in sorted(schemas.values.items())
@@ -84,8 +108,13 @@ def decode(records: DataFrame, schemas: WriterSchemas, columns: Sequence[Column]
         ).alias(f"k{i}")
         for i, text in sorted(schemas.keys.items())
     ]
-    decoded = records.select("key", "value", "topic", "partition", "offset", *values, *keys)
-    projected = _Projection(schemas, tuple(columns))
+    carried = ("key", "value", "topic", "partition", "offset")
+    projected = _Projection(schemas, tuple(columns), sets_aside)
+    if sets_aside:
+        decoded = records.select(*carried, "timestamp", "headers", *values, *keys)
+        decoded = decoded.withColumn("fault", F.expr(projected.fault()))
+    else:
+        decoded = records.select(*carried, *values, *keys)
     return decoded.selectExpr(
         f"{projected.key()} AS key",
         f"{projected.op()} AS op",
@@ -98,6 +127,7 @@ def decode(records: DataFrame, schemas: WriterSchemas, columns: Sequence[Column]
         "partition",
         "offset",
         f"{projected.schema_id()} AS schema_id",
+        *(("fault", f"{RAW} AS raw", f"{projected.old_key()} AS old_key") if sets_aside else ()),
     )
 
 
@@ -106,12 +136,23 @@ def _known(envelope: Envelope, columns: Iterable[Column]) -> list[str]:
     return [f.name for f in envelope.columns if f.name in wanted]
 
 
+def _sent_type(key_field: AvroField) -> str:
+    """The Spark type that from_avro gives a key column, for reading it from a text."""
+    digits = decimal_digits(key_field.avro_type)
+    if digits is not None:
+        return decimal_type(*digits)
+    node = key_field.avro_type
+    base = node["type"] if isinstance(node, dict) else node
+    return {"long": "bigint", "bytes": "binary"}.get(base, str(base))
+
+
 @dataclass(frozen=True)
 class _Projection:
     """The SQL of each output column: a choice by writer schema, every branch with its own rules."""
 
     schemas: WriterSchemas
     columns: tuple[Column, ...]
+    sets_aside: bool = False
 
     def per_schema(self, branch: Callable[[int], str], otherwise: str = "NULL") -> str:
         """`CASE` over the value's writer schemas."""
@@ -128,11 +169,30 @@ class _Projection:
                 for f in fields
             ]
             whens.append(f"WHEN k{i} IS NOT NULL THEN named_struct({', '.join(parts)})")
+        if self.sets_aside:
+            # A truncate concerns all keys.
+            whens.append(
+                f"WHEN key IS NULL AND ({self.per_schema(lambda i: f'v{i}.op')}) = 't' THEN NULL"
+            )
         fault = fault_sql("'key'", "key")
         struct = ", ".join(
             f"{quote(name)}: {spark_type(types[name])}" for name in self.schemas.key_columns
         )
         return f"CASE {' '.join(whens)} ELSE CAST({fault} AS STRUCT<{struct}>) END"
+
+    def old_key(self) -> str:
+        """The key that a key update changed, from Debezium's header; null for any other record."""
+        types = {c.name: c.type for c in self.columns}
+        fields = [f for _, f in sorted(self.schemas.key_fields.items())][-1]
+        header = f"get(filter(headers, h -> h.key = '{OLD_KEY}'), 0).value"
+        sent = ", ".join(f"{quote(f.name)} {_sent_type(f)}" for f in fields)
+        # Connect writes texts as they are, line ends included.
+        read = f"from_json(CAST({header} AS STRING), {literal(sent)}, {JSON_OPTIONS})"
+        parts = [
+            f"{literal(f.name)}, {convert_sql(f, f'{read}.{quote(f.name)}', types[f.name])}"
+            for f in fields
+        ]
+        return f"CASE WHEN {header} IS NOT NULL THEN named_struct({', '.join(parts)}) END"
 
     def schema_id(self) -> str:
         """The writer schema id; null for a tombstone."""
@@ -141,8 +201,10 @@ class _Projection:
     def op(self) -> str:
         """`c`, `u`, `d` or `r`; anything else, an undecoded value or a missing row is a fault."""
         op = self.per_schema(lambda i: f"v{i}.op")
+        if self.sets_aside:
+            return f"IF(fault IS NULL, {op}, NULL)"
         has_row = self.per_schema(lambda i: f"v{i}.after IS NOT NULL", "false")
-        undecoded = " AND ".join(f"v{i} IS NULL" for i in sorted(self.schemas.values)) or "true"
+        undecoded = self.undecoded()
         fault = fault_sql(f"if({undecoded}, 'frame', 'op')", "value", op)
         return (
             f"CASE WHEN value IS NULL THEN CAST(NULL AS STRING) "
@@ -150,15 +212,54 @@ class _Projection:
             f"ELSE CAST({fault} AS STRING) END"
         )
 
+    def undecoded(self) -> str:
+        """True for a value that no schema was found for."""
+        return " AND ".join(f"v{i} IS NULL" for i in sorted(self.schemas.values)) or "true"
+
+    def fault(self) -> str:
+        """Why a record must be set aside, as `code|detail`; null for a good one."""
+        framing, op = framing_fault_sql("value"), self.per_schema(lambda i: f"v{i}.op")
+        has_row = self.per_schema(lambda i: f"v{i}.after IS NOT NULL", "false")
+        unknown = fault_sql("'frame'", "value")
+        return (
+            f"CASE WHEN value IS NULL THEN CAST(NULL AS STRING) "
+            f"WHEN {framing} IS NOT NULL THEN concat({framing}, '|') "
+            f"WHEN {self.undecoded()} THEN CAST({unknown} AS STRING) "
+            f"WHEN ({op}) IS NULL THEN 'malformed|' "
+            f"WHEN ({op}) IN ('d', 't') THEN CAST(NULL AS STRING) "
+            f"WHEN ({op}) IN ('c', 'u', 'r') AND ({has_row}) THEN {self.per_schema(self.value_fault)} "
+            f"ELSE concat('op|', left({op}, 8)) END"
+        )
+
+    def value_fault(self, i: int) -> str:
+        """The first value of a row that the table can't hold, as `value|column: reason`."""
+        found = []
+        for c, field in self.sources(i):
+            reason = value_fault_reason(field, c.type)
+            if reason is not None:
+                value = f"v{i}.after.{quote(field.name)}"
+                bad = f"({convert_sql(field, value, c.type, fault=set_aside)}) IS NULL"
+                text = literal(f"value|{c.name}: {reason}")
+                found.append(f"CASE WHEN {value} IS NOT NULL AND {bad} THEN {text} END")
+        return f"coalesce({', '.join([*found, 'CAST(NULL AS STRING)'])})"
+
+    def sources(self, i: int) -> list[tuple[Column, AvroField]]:
+        """Which field of a writer schema feeds which column."""
+        fields = {f.name: f for f in self.schemas.envelopes[i].columns}
+        return [(c, fields[c.name]) for c in self.columns if c.name in fields]
+
     def after(self) -> str:
         """The row after the change, in the table's types; missing columns are null."""
 
         def image(i: int) -> str:
-            fields = {f.name: f for f in self.schemas.envelopes[i].columns}
+            fields = {c.name: f for c, f in self.sources(i)}
+            fault = set_aside if self.sets_aside else None
             parts = []
             for c in self.columns:
-                value = f"v{i}.after.{quote(c.name)}"
-                sql = convert_sql(fields[c.name], value, c.type) if c.name in fields else "NULL"
+                sql = "NULL"
+                if c.name in fields:
+                    value = f"v{i}.after.{quote(fields[c.name].name)}"
+                    sql = convert_sql(fields[c.name], value, c.type, fault=fault)
                 parts.append(f"{literal(c.name)}, CAST({sql} AS {spark_type(c.type)})")
             return f"CASE WHEN v{i}.after IS NOT NULL THEN named_struct({', '.join(parts)}) END"
 
@@ -170,9 +271,8 @@ class _Projection:
 
         def names(i: int) -> str:
             tests = {
-                f.name: unavailable_sql(f, f"v{i}.after.{quote(f.name)}")
-                for f in self.schemas.envelopes[i].columns
-                if f.name in {c.name for c in self.columns}
+                c.name: unavailable_sql(f, f"v{i}.after.{quote(f.name)}")
+                for c, f in self.sources(i)
             }
             found = {name: sql for name, sql in tests.items() if sql}
             if not found or self.schemas.envelopes[i].connector in ("mysql", "mariadb"):

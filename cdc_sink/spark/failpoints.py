@@ -19,6 +19,8 @@ TABLE_HALF_CREATED = "table_half_created"
 TABLE_CREATED = "table_created"
 TABLE_OPENED = "table_opened"
 BATCH_FOLDED = "batch_folded"
+LETTERS_PUT = "letters_put"
+LETTERS_REPLAYING = "letters_replaying"
 TABLE_EVOLVED = "table_evolved"
 BEFORE_TABLE_COMMIT = "before_table_commit"
 AFTER_TABLE_COMMIT = "after_table_commit"
@@ -29,6 +31,7 @@ ALL = (
     TABLE_CREATED,
     TABLE_OPENED,
     BATCH_FOLDED,
+    LETTERS_PUT,
     TABLE_EVOLVED,
     BEFORE_TABLE_COMMIT,
     AFTER_TABLE_COMMIT,

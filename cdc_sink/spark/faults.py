@@ -21,15 +21,16 @@ _VALUE = re.compile(r"cdc-sink\|value\|([^|]*)\|([^|\n]*?)(?= SQLSTATE|\||\n|$)"
 STOPPED = "the batch was not applied, its offsets were not committed"
 
 
-def fault_sql(code: str, column: str, detail: str = "NULL") -> str:
+def fault_sql(code: str, column: str, detail: str = "NULL", *, record: str = "{}") -> str:
     """SQL that fails the job and names the record: code, coordinates, first 9 bytes, length, a detail.
 
     In: `code` and `detail`, SQL for a word, `detail` never a cell value; `column`, `key` or `value`: the
-        bytes at fault.
+        bytes at fault; `record`, where the record's columns are found, as in `s.{}`.
     """
+    place = ", ".join(record.format(name) for name in ("topic", "partition", "offset"))
     # format_string compiles to less than `concat` would: a fused stage may have 8,000 bytes of code in all.
     return (
-        f"raise_error(format_string('{MARK}|record|%s|%s|%s|%s|%s|%s|%s|', {code}, topic, partition, offset, "
+        f"raise_error(format_string('{MARK}|record|%s|%s|%s|%s|%s|%s|%s|', {code}, {place}, "
         f"hex(substring({column}, 1, 9)), length({column}), {detail}))"
     )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from cdc_sink.config import Target
 from cdc_sink.errors import CommitConflictError
@@ -29,6 +29,7 @@ class IcebergTable:
     """A loaded table, pinned at the snapshot of its last refresh."""
 
     target: Target
+    spark: SparkSession
     java: Any
     jvm: Any
 
@@ -46,7 +47,7 @@ class IcebergTable:
                 return None
             raise
         java.refresh()
-        return cls(target, java, jvm)
+        return cls(target, spark, java, jvm)
 
     @property
     def snapshot_id(self) -> int | None:
@@ -92,14 +93,25 @@ class IcebergTable:
 
     def ledger(self) -> Ledger | None:
         """Walk from the head to the first table snapshot that has a ledger."""
+        return next((ledger for _, ledger in self.ledgers(1)), None)
+
+    def ledgers(self, most: int) -> Iterator[tuple[int, Ledger]]:
+        """The newest snapshots that have a ledger, the current one first: snapshot id and ledger."""
         snapshot = self.java.currentSnapshot()
-        while snapshot is not None:
+        while snapshot is not None and most > 0:
             text = snapshot.summary().get(LEDGER_KEY)
             if text is not None:
-                return Ledger.from_json(str(text), self.target.where)
+                most -= 1
+                yield int(snapshot.snapshotId()), Ledger.from_json(str(text), self.target.where)
             parent = snapshot.parentId()
             snapshot = None if parent is None else self.java.snapshot(parent)
-        return None
+
+    def rows_at(self, snapshot_id: int | None) -> DataFrame:
+        """The table's rows as of one of its snapshots."""
+        name = self.target.identifier
+        if snapshot_id is None:
+            return self.spark.table(name)
+        return self.spark.sql(f"SELECT * FROM {name} VERSION AS OF {snapshot_id}")
 
     def note(self, properties: Mapping[str, str]) -> None:
         """Commit a table snapshot that changes no row and carries the properties.

@@ -10,6 +10,10 @@ strictly below the partition's high-water mark was applied before and is dropped
            a batch ends below the mark it has reached, inside a redelivered tail: of two changes of a key
            at one position (MariaDB, compressed binlogs) only the first may be there once more.
 
+A value that the connector left out (`unavailable`) is the one of the key's image before. Batches without any
+don't pay for it; in others it is looked for in older changes of the batch, column by column, and what is not
+found there stays in `missing`: the engine takes it from the stored row.
+
 One job decodes, folds and counts: the facts are observed while the rows pass, and the folded rows stay
 where they are for the engine (a local checkpoint: rows as they are, cheaper than a columnar cache).
 """
@@ -20,11 +24,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, Observation, Window
+from pyspark.sql import Column, DataFrame, Observation, Window, WindowSpec
 from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, BinaryType, MapType, StringType, StructType
 
 from cdc_sink.change.position import SourcePosition
-from cdc_sink.change.quoting import quote
+from cdc_sink.change.quoting import literal, quote
 from cdc_sink.spark.faults import fault_sql
 from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.merge_sql import key_alias
@@ -32,25 +37,34 @@ from cdc_sink.table.plan import BatchFacts
 
 _NO_BYTES = "CAST(NULL AS BINARY)"
 IS_STREAM = "op <> 'r'"
+LARGE = (StringType, BinaryType, ArrayType, MapType)
 ORDER = ("order_hi", "order_lo", "offset")
 # What the table commit needs of a change; the rest is not carried through the shuffle.
-CARRIED = ("key", "op", "after", "position", "source_ts", "partition", "offset", "schema_id")
+CARRIED = (
+    "key", "op", "after", "unavailable", "position", "source_ts", "partition", "offset", "schema_id"
+)  # fmt: skip
 
 
 def latest_per_key(changes: DataFrame) -> DataFrame:
     """Keep, for each key, the change that decides its final image.
 
     In:     changes, as `read_changes` gives them, of one topic; a key's changes lie in one partition.
-    Out:    one row per key that has a change, same columns; row order undefined.
+    Out:    one row per key that has a change, same columns; row order undefined. Values that the connector
+            left out come from older changes of the key; `unavailable` names those that none of them has.
     Source: Debezium 3.6 source blocks; the rule is in change/fold.py.
     """
     kept = _stale_exactly(changes, {}).where("op IS NOT NULL AND NOT stale")
-    return _last(kept, exact=True).select(*changes.columns)
+    last = _last(kept, FoldOptions(exact=True, fills=fillable(changes)))
+    return last.withColumn("unavailable", F.col("missing")).select(*changes.columns)
 
 
 @dataclass(frozen=True)
 class Folded:
-    """A folded batch: `rows` has `key0` … `keyN`, `is_split` and the columns of CARRIED, one row per key."""
+    """A folded batch.
+
+    `rows` has `key0` … `keyN`, `is_split`, the columns of CARRIED, and `missing`: names of columns that the
+    stored row has to fill; one row per key.
+    """
 
     rows: DataFrame
     facts: BatchFacts
@@ -61,53 +75,140 @@ class Folded:
         java.queryExecution().analyzed().rdd().unpersist(False)
 
 
+@dataclass(frozen=True)
+class FoldOptions:
+    """What a fold has to reckon with; each costs something, so it is asked for by the plan.
+
+    `fills`: columns whose unavailable values are looked for in older changes of the batch.
+    """
+
+    exact: bool = False
+    fills: tuple[str, ...] = ()
+
+
 def fold(
     changes: DataFrame,
     marks: Mapping[int, SourcePosition],
     partitions: Sequence[int],
-    *,
-    exact: bool = False,
+    options: FoldOptions = FoldOptions(),
 ) -> Folded:
     """Fold the changes of each key and count what passed; runs one job.
 
-    In:  changes that the ledger does not have yet; its high-water marks; the partitions it knows.
+    In:  changes that the ledger does not have yet, with `aside` where some don't belong to the table's rows;
+         its high-water marks; the partitions it knows.
     """
-    marked = _stale_exactly(changes, marks) if exact else _stale(changes, marks)
+    has_aside = "aside" in changes.columns
+    if not has_aside:
+        changes = changes.withColumn("aside", F.lit(None).cast("string"))
+    marked = (_stale_exactly if options.exact else _stale)(changes, marks)
     seen, left = Observation(), Observation()
     marked = marked.withColumn("was_applied", F.expr(_below(marks)))
-    counted = marked.select(*CARRIED, "stale", "was_applied").observe(
-        seen, *_passing_facts(partitions)
+    places = ("place",) if options.exact else ()
+    counted = marked.select(*CARRIED, *places, "stale", "was_applied", "aside").observe(
+        seen, *_passing_facts(partitions, has_aside)
     )
-    kept = counted.where("op IS NOT NULL AND NOT stale").drop("stale", "was_applied")
+    kept = counted.where("op IS NOT NULL AND aside IS NULL AND NOT stale")
+    if has_aside:
+        kept = _after_truncate(kept)
     rows = (
-        _last(kept, exact=exact, with_split=len(partitions) > 1)
-        .observe(left, *_remaining_facts())
+        _last(kept.drop("stale", "was_applied", "aside"), options, with_split=len(partitions) > 1)
+        .observe(left, *_remaining_facts(options.fills))
         .localCheckpoint(eager=True)
     )
-    return Folded(rows, _facts(seen.get, left.get, partitions))
+    return Folded(rows, _facts(seen.get, left.get, partitions, options.fills))
 
 
-def _last(changes: DataFrame, *, exact: bool, with_split: bool = False) -> DataFrame:
+def _after_truncate(kept: DataFrame) -> DataFrame:
+    """Drop what a later truncate emptied; only topics of one partition get here with one."""
+    emptied = F.max(F.expr("IF(op = 't', offset, NULL)")).over(Window.partitionBy("partition"))
+    return (
+        kept.withColumn("emptied", emptied)
+        .where("op <> 't' AND (emptied IS NULL OR offset > emptied)")
+        .drop("emptied")
+    )
+
+
+def _last(changes: DataFrame, options: FoldOptions, *, with_split: bool = False) -> DataFrame:
     names = changes.select("key.*").columns
     keys = [f"key.{quote(name)} AS {key_alias(i)}" for i, name in enumerate(names)]
-    position = "CAST(NULL AS BIGINT)" if exact else f"CASE WHEN {IS_STREAM} THEN position.{{}} END"
+    # Inside a partition `place` never falls, so this is Kafka order there; between two it is commit order.
+    by_position = "place.{}" if options.exact else "IF(op <> 'r', position.{}, NULL)"
     ordered = changes.selectExpr(
-        "*", *keys, f"{position} AS order_hi".format("hi"), f"{position} AS order_lo".format("lo")
+        "*",
+        *keys,
+        f"{by_position} AS order_hi".format("hi"),
+        f"{by_position} AS order_lo".format("lo"),
     )
     of_key = Window.partitionBy(*[F.expr(key_alias(i)) for i in range(len(names))])
     newest_first = of_key.orderBy(*[F.desc(name) for name in ORDER])
     # Only asked where keys could have moved: it keeps Spark from dropping old changes before the shuffle.
     split = F.min("partition").over(of_key) != F.max("partition").over(of_key)
     ordered = ordered.withColumn("is_split", split if with_split else F.lit(False))
-    return ordered.withColumn("newest", F.row_number().over(newest_first)).where("newest = 1")
+    if options.fills:
+        ordered = _with_images(ordered, newest_first, options.fills)
+    newest = ordered.withColumn("newest", F.row_number().over(newest_first)).where("newest = 1")
+    return _filled(newest, options.fills)
 
 
-def _passing_facts(partitions: Sequence[int]) -> list[Column]:
-    stream_position = f"CASE WHEN {IS_STREAM} THEN position END"
+def _with_images(ordered: DataFrame, newest_first: WindowSpec, fills: Sequence[str]) -> DataFrame:
+    """Per column the newest value that is known: null when no change of the batch knows one."""
+    whole = newest_first.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
+    images = {}
+    for i, name in enumerate(fills):
+        value = f"after.{quote(name)}"
+        # After a delete there is no image before.
+        known = (
+            f"CASE WHEN op = 'd' THEN named_struct('known', false, 'value', {value}) "
+            f"WHEN NOT array_contains(unavailable, {literal(name)}) "
+            f"THEN named_struct('known', true, 'value', {value}) END"
+        )
+        images[f"image{i}"] = F.first(F.expr(known), ignorenulls=True).over(whole)
+    return ordered.withColumns(images)
+
+
+def _filled(newest: DataFrame, fills: Sequence[str]) -> DataFrame:
+    """Complete the last images from the older ones; say what is missing still, and what nobody knows."""
+    if not fills:
+        return newest.withColumns(
+            {"missing": F.expr("IF(op = 'd', CAST(array() AS ARRAY<STRING>), unavailable)"),
+             "is_unknown": F.lit(False)}
+        )  # fmt: skip
+    numbers = {name: i for i, name in enumerate(fills)}
+    lacks = {n: f"array_contains(unavailable, {literal(n)})" for n in fills}
+    parts = []
+    for name in newest.select("after.*").columns:
+        value = f"after.{quote(name)}"
+        if name in numbers:
+            value = f"IF({lacks[name]}, image{numbers[name]}.value, {value})"
+        parts.append(f"{literal(name)}, {value}")
+    is_row = "op <> 'd' AND size(unavailable) > 0"
+    missing = [
+        f"IF({lacks[n]} AND NOT coalesce(image{i}.known, false), {literal(n)}, NULL)"
+        for n, i in numbers.items()
+    ]
+    deleted = [f"({lacks[n]} AND NOT image{i}.known)" for n, i in numbers.items()]
+    return newest.withColumns(
+        {
+            "after": F.expr(f"IF({is_row}, named_struct({', '.join(parts)}), after)"),
+            "missing": F.expr(
+                f"IF({is_row}, array_except(array_union(array({', '.join(missing)}), "
+                f"array_except(unavailable, array({', '.join(map(literal, fills))}))), array(NULL)), "
+                "CAST(array() AS ARRAY<STRING>))"
+            ),
+            "is_unknown": F.expr(f"{is_row} AND coalesce({' OR '.join(deleted)}, false)"),
+        }
+    ).drop(*[f"image{i}" for i in numbers.values()])
+
+
+def _passing_facts(partitions: Sequence[int], has_aside: bool) -> list[Column]:
+    stream_position = f"CASE WHEN {IS_STREAM} AND aside IS NULL THEN position END"
     return [
         F.count(F.lit(1)).alias("records"),
-        F.count_if(F.expr("op IS NULL")).alias("tombstones"),
-        F.count_if(F.expr("stale")).alias("redelivered"),
+        F.count_if(F.expr("op IS NULL AND aside IS NULL")).alias("tombstones"),
+        F.count_if(F.expr("stale AND aside IS NULL")).alias("redelivered"),
+        F.count(F.col("aside")).alias("dead_letters"),
+        # Without `aside` no truncate gets here.
+        F.count_if(F.expr("op = 't' AND NOT stale" if has_aside else "false")).alias("truncates"),
         F.count_if(F.expr("op = 'r'")).alias("reads"),
         F.max("partition").alias("highest_partition"),
         F.collect_set("schema_id").alias("schema_ids"),
@@ -133,20 +234,34 @@ def _passing_facts(partitions: Sequence[int]) -> list[Column]:
     ]
 
 
-def _remaining_facts() -> list[Column]:
+def _remaining_facts(fills: Sequence[str]) -> list[Column]:
+    lacking = "size(missing) > 0"
+    unfilled = f"size(array_except(missing, array({', '.join(map(literal, fills))}))) > 0"
     return [
+        F.count_if(F.expr(unfilled if fills else lacking)).alias("unfilled_keys"),
+        F.count_if(F.expr(lacking)).alias("lacking_keys"),
+        F.count_if(F.expr("is_unknown")).alias("unknown_keys"),
+        *[
+            F.count_if(F.expr(f"array_contains(missing, {literal(name)})")).alias(f"lacking{i}")
+            for i, name in enumerate(fills)
+        ],
         F.count_if(F.expr("op <> 'd'")).alias("upserted_keys"),
         F.count_if(F.expr("op = 'd'")).alias("deleted_keys"),
         F.count_if(F.expr("is_split")).alias("split_keys"),
     ]
 
 
-def _facts(seen: dict[str, Any], left: dict[str, Any], partitions: Sequence[int]) -> BatchFacts:
+def _facts(
+    seen: dict[str, Any], left: dict[str, Any], partitions: Sequence[int], fills: Sequence[str]
+) -> BatchFacts:
     marks = {p: seen[f"mark{p}"] for p in partitions if seen[f"mark{p}"] is not None}
-    counts = ("records", "tombstones", "redelivered", "reads")
+    counts = ("records", "tombstones", "redelivered", "reads", "dead_letters", "truncates")
+    keys = ("upserted", "deleted", "split", "unfilled", "lacking", "unknown")
+    lacking = {name: left[f"lacking{i}"] for i, name in enumerate(fills)}
     return BatchFacts(
         **{name: seen[name] for name in counts},
-        **{name: left[name] for name in ("upserted_keys", "deleted_keys", "split_keys")},
+        **{f"{kind}_keys": left[f"{kind}_keys"] for kind in keys},
+        lacking={name: count for name, count in lacking.items() if count},
         ends_redelivered=any(seen[f"last{p}"] < mark for p, mark in marks.items()),
         highest_partition=seen["highest_partition"],
         next_offsets={
@@ -159,6 +274,13 @@ def _facts(seen: dict[str, Any], left: dict[str, Any], partitions: Sequence[int]
     )
 
 
+def fillable(changes: DataFrame) -> tuple[str, ...]:
+    """Names of the columns that the connector may leave a value out of: those of unlimited size."""
+    after = changes.schema["after"].dataType
+    assert isinstance(after, StructType)
+    return tuple(f.name for f in after.fields if isinstance(f.dataType, LARGE))
+
+
 def not_in(ledger: Ledger, changes: DataFrame) -> DataFrame:
     """Only the records that the ledger does not have yet; a replay leaves none."""
     offsets = {p: f"{o}L" for p, o in ledger.next_offsets.items() if o > 0}
@@ -168,12 +290,10 @@ def not_in(ledger: Ledger, changes: DataFrame) -> DataFrame:
 
 
 def require_applicable(changes: DataFrame) -> DataFrame:
-    """Stop at changes that can't be applied: an unavailable value, a stream event without position."""
-    unavailable = fault_sql("'unavailable'", _NO_BYTES, "array_join(unavailable, ', ')")
+    """Stop at a stream event without position: redelivery could not be told from news."""
     no_position = fault_sql("'position'", _NO_BYTES)
     op = (
-        f"CASE WHEN size(unavailable) > 0 THEN CAST({unavailable} AS STRING) "
-        f"WHEN {IS_STREAM} AND (position.hi IS NULL OR position.lo IS NULL) THEN "
+        f"CASE WHEN {IS_STREAM} AND (position.hi IS NULL OR position.lo IS NULL) THEN "
         f"CAST({no_position} AS STRING) ELSE op END"
     )
     return changes.withColumn("op", F.expr(op))
@@ -206,10 +326,12 @@ def _stale(changes: DataFrame, marks: Mapping[int, SourcePosition]) -> DataFrame
 
 
 def _stale_exactly(changes: DataFrame, marks: Mapping[int, SourcePosition]) -> DataFrame:
-    before = (
-        Window.partitionBy("partition").orderBy("offset").rowsBetween(Window.unboundedPreceding, -1)
-    )
+    """Add `stale`, and `place`: how far the partition's log had come when the change was sent."""
+    of_partition = Window.partitionBy("partition").orderBy("offset")
+    before = of_partition.rowsBetween(Window.unboundedPreceding, -1)
+    so_far = of_partition.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     risen = F.max(F.expr(f"CASE WHEN {IS_STREAM} THEN position END")).over(before)
     mark = F.greatest(risen, F.expr(_mark_sql(marks)))
-    below = F.expr(IS_STREAM) & (F.col("position") < mark)
-    return changes.withColumn("stale", F.coalesce(below, F.lit(False)))
+    below = F.coalesce(F.expr(IS_STREAM) & (F.col("position") < mark), F.lit(False))
+    outdated = F.col("outdated") if "outdated" in changes.columns else F.lit(False)
+    return changes.withColumns({"stale": below | outdated, "place": F.max("position").over(so_far)})

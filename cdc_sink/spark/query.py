@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from cdc_sink.clients.kafka import Cluster
 from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Pipeline, Target
-from cdc_sink.errors import CdcSinkError, ConfigError
+from cdc_sink.errors import CdcSinkError, ConfigError, StateError
 from cdc_sink.spark.checkpoint import (
     Files,
     Identity,
@@ -38,9 +38,10 @@ from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.locate import JOB_FAILED
 from cdc_sink.spark.records import RecordWriter
 from cdc_sink.spark.sink import Sink
-from cdc_sink.spark.source import read_records
+from cdc_sink.spark.source import KafkaTopic, read_records
 from cdc_sink.table.lease import Verdict
 from cdc_sink.table.ledger import LEDGER_KEY, Claim, Ledger
+from cdc_sink.table.moving import with_partitions
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cdc_sink.query")
 
@@ -90,8 +91,29 @@ def claim_of(cluster: Cluster, target: Target, query_id: str) -> tuple[Claim, tu
             f"topic {target.table.topic} does not exist",
             remedy="start its connector, correct the topic, or set `missing_topic: wait`",
         )
-    claim = Claim(target.pipeline.name, query_id, cluster.cluster_id(), topic.name, topic.topic_id)
+    claim = Claim(
+        target.pipeline.name,
+        query_id,
+        cluster.cluster_id(),
+        topic.name,
+        topic.topic_id,
+        target.table.generation,
+    )
     return claim, tuple(range(topic.partitions))
+
+
+def require_no_stream(spark: SparkSession, target: Target) -> None:
+    """Refuse to write a table beside its stream.
+
+    Raises: StateError.
+    """
+    here = any(query.name == target.where for query in spark.streams.active)
+    if here or judge_lease(Files(spark), target) is not Verdict.FREE:
+        raise StateError(
+            target.where,
+            "a stream is writing this table",
+            remedy="stop the stream first; a backfill may also write a new table with `--into`",
+        )
 
 
 @dataclass
@@ -178,14 +200,15 @@ class TableQuery:
 
     def _run(self, files: Files, claim: Claim, partitions: tuple[int, ...]) -> None:
         iceberg = IcebergTable.load(self.spark, self.target)
-        ledger = self._claim(claim, iceberg)
+        ledger = self._claim(claim, iceberg, partitions)
         uuid = iceberg.uuid if iceberg else None
         identity = Identity(claim.cluster_id, claim.topic, claim.topic_id, claim.query_id, uuid)
         check_identity(files, self.target, identity)
         require_not_ahead(resume_offsets(files, self.target.checkpoint), ledger, self.target)
         write_lease(files, self.target, my_lease("running"))
         writer = _Batches(self, claim, partitions)
-        first = self.span.first or (ledger.next_offsets if ledger else None)
+        applied = with_partitions(ledger.next_offsets, partitions) if ledger else None
+        first = self.span.first or applied
         records = read_records(self.spark, self.target, first)
         stream = (
             records.writeStream.queryName(self.target.where)
@@ -199,11 +222,16 @@ class TableQuery:
         self._failure = None
         self._query = stream.start()
 
-    def _claim(self, claim: Claim, iceberg: IcebergTable | None) -> Ledger | None:
+    def _claim(
+        self, claim: Claim, iceberg: IcebergTable | None, partitions: tuple[int, ...]
+    ) -> Ledger | None:
         """Compare the table's ledger with this query; take it over when the operator said so."""
         ledger = iceberg.ledger() if iceberg else None
         if iceberg is None or ledger is None:
             return ledger
+        if ledger.generation < claim.generation:
+            ledger = ledger.reopened(claim, partitions)
+            iceberg.note({LEDGER_KEY: ledger.to_json()})
         if self.take_over and ledger.query_id != claim.query_id:
             ledger = ledger.handed_to(claim.query_id)
             claim.require_fits(ledger, self.target.where)
@@ -289,5 +317,7 @@ class _Batches:
         # Spark gives each query a session of its own, first seen here.
         if self._writer is None:
             sink = Sink(records.sparkSession, self.query.target, self.claim, self.partitions)
-            self._writer = RecordWriter(sink, self.query.services.registry)
+            services = self.query.services
+            topic = KafkaTopic(records.sparkSession, self.query.target, services.cluster)
+            self._writer = RecordWriter(sink, services.registry, topic)
         return self._writer

@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
 from pyspark.sql import DataFrame
 
 from cdc_sink.clients.registry import Registry
 from cdc_sink.errors import CdcSinkError
+from cdc_sink.spark.dead_letters import DeadLetters
 from cdc_sink.spark.decode import decode, require_framed, schema_ids
 from cdc_sink.spark.failpoints import BATCH_STARTED, SCHEMAS_FETCHED, failpoint
 from cdc_sink.spark.failures import as_cdc_sink_error
-from cdc_sink.spark.faults import malformed_error, read_fault, read_value_fault, value_error
+from cdc_sink.spark.faults import (
+    Fault,
+    malformed_error,
+    read_fault,
+    read_value_fault,
+    value_error,
+)
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.locate import JOB_FAILED, first_failing
-from cdc_sink.spark.sink import Sink
+from cdc_sink.spark.moved_keys import complete_moved
+from cdc_sink.spark.moving import TopicNow
+from cdc_sink.spark.set_aside import mark_aside, require_no_fault
+from cdc_sink.spark.sink import Sink, ValuesLacking
 from cdc_sink.table.columns import Column
 from cdc_sink.table.plan import BatchFacts
 from cdc_sink.table.writer_schemas import WriterSchemas
 
 MOST_REPLANS = 3
+
+
+class Topic(Protocol):
+    """The table's topic, read again as one batch, with the records' times and headers."""
+
+    def whole(self, records: DataFrame) -> DataFrame:
+        """The records of a batch once more."""
+
+    def span(self, first: Mapping[int, int], most: int) -> DataFrame:
+        """The records from these offsets on, at most so many per partition."""
+
+    def partitions(self) -> int:
+        """How many partitions it has now."""
+
+    def ends(self) -> Mapping[int, int]:
+        """The offset the next record of each partition will get."""
 
 
 @dataclass
@@ -32,7 +61,9 @@ class RecordWriter:
 
     sink: Sink
     registry: Registry
+    topic: Topic
     schemas: WriterSchemas = field(default_factory=lambda: WriterSchemas({}, {}))
+    _sets_aside: bool = False
 
     def write(self, records: DataFrame, batch_id: int) -> BatchFacts | None:
         """Apply one micro-batch of Kafka records; None when nothing in it could change the table.
@@ -40,27 +71,85 @@ class RecordWriter:
         Raises: CdcSinkError; a foreign error never leaves this function.
         """
         failpoint(BATCH_STARTED)
+        self._sets_aside = False
         try:
             if not self.schemas.values or not self.schemas.keys:
                 self._learn(records)
             for _ in range(MOST_REPLANS):
                 try:
                     return self._apply(records, batch_id)
+                except ValuesLacking:
+                    self._sets_aside = True
                 except JOB_FAILED as failed:
                     fault = read_fault(str(failed))
-                    if fault is None or fault.unknown_schema_id is None:
+                    if fault is not None and fault.unknown_schema_id is not None:
+                        self._learn(records)
+                    elif not self._sets_aside and self._may_set_aside(str(failed), fault):
+                        self._sets_aside = True
+                    else:
                         raise
-                    self._learn(records)
             return self._apply(records, batch_id)
         except JOB_FAILED as failed:
             raise self._explain(records, failed) from failed
 
+    def _may_set_aside(self, text: str, fault: Fault | None) -> bool:
+        """Does the table's policy let the batch go on without what failed?"""
+        policy = self.sink.target.table
+        if fault is not None and fault.code == "unavailable":
+            return True  # decided over in the sink, which has the stored rows
+        if fault is not None and fault.code == "op" and fault.detail == "t":
+            return policy.truncate != "stop"
+        if fault is not None and fault.code not in ("frame", "op"):
+            return False
+        is_bad_value = read_value_fault(text) is not None or "malformed" in text.lower()
+        return policy.bad_record == "quarantine_key" and (fault is not None or is_bad_value)
+
     def _apply(self, records: DataFrame, batch_id: int) -> BatchFacts | None:
-        columns = self._columns()
+        table = IcebergTable.load(self.sink.spark, self.sink.target)
+        columns = self.schemas.extend(table.columns() if table else ())
         if not columns or not self.schemas.keys:
             return None  # only tombstones so far, and no table: there is no column to make one of
-        changes = decode(records, self.schemas, columns)
-        return self.sink.apply(changes, batch_id)
+        ledger = table.ledger() if table else None
+        if not self._sets_aside and not (ledger and ledger.quarantined):
+            return self.sink.apply(decode(records, self.schemas, columns), batch_id, self._now())
+        changes = decode(self.topic.whole(records), self.schemas, columns, sets_aside=True)
+        if self.sink.target.table.bad_record == "stop":
+            require_no_fault(changes)
+        marked = mark_aside(changes, self._quarantined_keys(columns))
+        whole = complete_moved(marked, table, partial(self._span, columns))
+        return self.sink.apply(whole, batch_id, self._now())
+
+    def _now(self) -> TopicNow:
+        ids = tuple(sorted(self.schemas.keys))
+        return TopicNow(self.topic.partitions(), ids, self.topic.ends)
+
+    def replay(self, letters: DataFrame, store: DeadLetters) -> int:
+        """Apply dead letters, given as Kafka records; how many could be.
+
+        Raises: CdcSinkError; nothing was written then.
+        """
+        self._learn(letters)
+        table = IcebergTable.load(self.sink.spark, self.sink.target)
+        columns = self.schemas.extend(table.columns() if table else ())
+        try:
+            marked = mark_aside(decode(letters, self.schemas, columns, sets_aside=True), None)
+            whole = complete_moved(marked, table, partial(self._span, columns))
+            return self.sink.replay(whole, store)
+        except JOB_FAILED as failed:
+            raise self._explain(letters, failed) from failed
+
+    def _span(self, columns: Sequence[Column], first: Mapping[int, int], most: int) -> DataFrame:
+        records = self.topic.span(first, most)
+        self._learn(records)
+        return decode(records, self.schemas, columns, sets_aside=True)
+
+    def _quarantined_keys(self, columns: Sequence[Column]) -> DataFrame | None:
+        letters = DeadLetters(self.sink.spark, self.sink.target, self.sink.claim.topic_id)
+        waiting = letters.waiting()
+        if waiting is None:
+            return None
+        self._learn_keys(waiting)
+        return decode(waiting, self.schemas, columns, sets_aside=True).select("key")
 
     def _learn(self, records: DataFrame) -> None:
         values, keys = schema_ids(records)
@@ -71,6 +160,11 @@ class RecordWriter:
             # Tombstones carry no schema id, but neither do records of another format.
             require_framed(records)
         failpoint(SCHEMAS_FETCHED)
+
+    def _learn_keys(self, letters: DataFrame) -> None:
+        _, keys = schema_ids(letters)
+        new = {i: self.registry.schema(i) for i in keys - set(self.schemas.keys)}
+        self.schemas = self.schemas.plus({}, new)
 
     def _columns(self) -> tuple[Column, ...]:
         table = IcebergTable.load(self.sink.spark, self.sink.target)

@@ -4,9 +4,10 @@ Steps, and what a crash leaves behind:
     1 open     load the table, or create it with an empty ledger   → a table without rows; opened again
     2 fold     drop what the ledger has, fold the rest per key      → nothing
     3 plan     facts in, plan out                                   → nothing
-    4 evolve   widen or add columns                                 → an evolved table, no row; idempotent
-    5 commit   rows and ledger in one table commit                  → replayed, and dropped by the ledger
-    6 Spark writes its commit log after the function returned.
+    4 letters  what goes aside, into the dead letters               → letters that are there; put once only
+    5 evolve   widen or add columns                                 → an evolved table, no row; idempotent
+    6 commit   rows and ledger in one table commit                  → replayed, and dropped by the ledger
+    7 Spark writes its commit log after the function returned.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ from __future__ import annotations
 import json
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from cdc_sink.change.quoting import quote
 from cdc_sink.config import Target
 from cdc_sink.errors import CommitConflictError, StateError
+from cdc_sink.spark.dead_letters import DeadLetters, count_of, digest_of
 from cdc_sink.spark.engines import Engine, FoldedBatch
 from cdc_sink.spark.engines.append import append
 from cdc_sink.spark.engines.merge import merge, prepare_session
@@ -29,6 +34,8 @@ from cdc_sink.spark.failpoints import (
     AFTER_TABLE_COMMIT,
     BATCH_FOLDED,
     BEFORE_TABLE_COMMIT,
+    LETTERS_PUT,
+    LETTERS_REPLAYING,
     TABLE_CREATED,
     TABLE_EVOLVED,
     TABLE_HALF_CREATED,
@@ -36,8 +43,18 @@ from cdc_sink.spark.failpoints import (
     failpoint,
 )
 from cdc_sink.spark.iceberg import IcebergTable, stamped
-from cdc_sink.spark.latest import Folded, fold, not_in, require_applicable
+from cdc_sink.spark.latest import (
+    Folded,
+    FoldOptions,
+    fillable,
+    fold,
+    not_in,
+    require_applicable,
+)
+from cdc_sink.spark.moving import TopicNow, deletes_of, mark_outdated
+from cdc_sink.spark.set_aside import lacking_error, settle_lacking
 from cdc_sink.table.columns import (
+    CDC_COLUMN,
     TABLE_PROPERTIES,
     Column,
     add_cdc_sql,
@@ -45,14 +62,23 @@ from cdc_sink.table.columns import (
     iceberg_type,
     identifier_sql,
 )
+from cdc_sink.table.dead_letters import NAMED_BY, State
 from cdc_sink.table.evolution import plan_evolution
+from cdc_sink.table.guard import newer_sql
 from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, OWNER_PROPERTY, Claim, Ledger
+from cdc_sink.table.merge_sql import key_alias
 from cdc_sink.table.plan import BatchFacts, Plan, Step, plan_batch
+
+GUARDED = f"t.{quote(CDC_COLUMN)}"
 
 # JDBC catalogs look first and insert then: two tables that start together would collide.
 _one_namespace_at_a_time = threading.Lock()
 
-ENGINES: dict[Step, Engine] = {Step.APPEND: append, Step.MERGE: merge}
+ENGINES: dict[Step, Engine] = {Step.APPEND: append, Step.REPLACE: append, Step.MERGE: merge}
+
+
+class ValuesLacking(Exception):
+    """Values were left out that neither batch nor stored row has; nothing was written."""
 
 
 @dataclass
@@ -63,7 +89,7 @@ class Sink:
     target: Target
     claim: Claim
     partitions: tuple[int, ...]
-    folds_exactly: bool = False
+    options: FoldOptions = field(default_factory=FoldOptions)
 
     def __post_init__(self) -> None:
         """Prepare the session: it belongs to this query alone."""
@@ -71,24 +97,71 @@ class Sink:
         cores = self.spark.sparkContext.defaultParallelism
         self.spark.conf.set("spark.sql.shuffle.partitions", str(cores))
 
-    def apply(self, changes: DataFrame, batch_id: int) -> BatchFacts:
+    def apply(self, changes: DataFrame, batch_id: int, topic: TopicNow | None = None) -> BatchFacts:
         """Apply one micro-batch exactly once.
 
-        In:     changes, one row per record; replayed records are dropped by the ledger.
-        Raises: StateError, SchemaError, RecordError, CommitConflictError, CommitUnknownError.
+        In:     changes, one row per record; replayed records are dropped by the ledger. With `raw` and
+                `aside` (see set_aside.py) some go to the dead letters.
+        Raises: ValuesLacking when changes without `aside` need it; StateError, SchemaError, RecordError,
+                CommitConflictError, CommitUnknownError.
         """
         table = self._open(changes)
         ledger = self._require_ledger(table)
+        if topic is not None:
+            ledger = ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends)
         failpoint(TABLE_OPENED)
-        folded, plan = self._fold(changes, table, ledger)
+        new = require_applicable(not_in(ledger, changes))
+        if ledger.moving is not None:
+            new = mark_outdated(new, ledger.moving.deleted)
+        if "aside" in new.columns:
+            new = self._settled(new, table, ledger)
+        folded, plan = self._fold(new, table, ledger)
         try:
             failpoint(BATCH_FOLDED)
+            if plan.step is Step.LOOK_UP:
+                raise ValuesLacking
             if plan.step is not Step.SKIP:
+                plan = self._put_letters(new, plan, ledger, batch_id)
+                plan = self._remember_deletes(plan, folded)
                 table = self._evolve(table, changes)
-                self._commit(table, plan, folded, batch_id)
+                guard = newer_sql("s.cdc", GUARDED) if ledger.moving else None
+                counters = {"batch_id": batch_id, **folded.facts.counters()}
+                self._commit(table, plan, folded, counters, guard=guard)
         finally:
             folded.release()
         return folded.facts
+
+    def replay(self, marked: DataFrame, letters: DeadLetters) -> int:
+        """Apply dead letters after all: under the guard, since newer state may be there by now.
+
+        In:  changes of waiting letters, with `aside` for those that still can't be applied.
+        Out: how many were applied. A crash leaves letters in state `replaying`; see spark/replay.py.
+        """
+        table = self._open(marked)
+        ledger = self._require_ledger(table)
+        settled = self._settled(marked, table, replace(ledger, high_water={}))
+        done = self._letters_of(settled.where("aside IS NULL")).localCheckpoint(eager=True)
+        count = count_of(done)
+        if count == 0:
+            return 0
+        everything = FoldOptions(exact=True, fills=fillable(settled))
+        folded = fold(settled, {}, sorted(ledger.next_offsets), everything)
+        try:
+            letters.mark(done, State.REPLAYING)
+            failpoint(LETTERS_REPLAYING)
+            table = self._evolve(table, settled)
+            plan = Plan(Step.MERGE, ledger.replayed(count, digest_of(done)))
+            self._commit(
+                table, plan, folded, {"replayed": count}, guard=newer_sql("s.cdc", GUARDED)
+            )
+            letters.mark(done, State.REPLAYED)
+        finally:
+            folded.release()
+        return count
+
+    def _letters_of(self, changes: DataFrame) -> DataFrame:
+        own = {"table": F.lit(self.target.where), "topic_id": F.lit(self.claim.topic_id)}
+        return changes.withColumns(own).select(*NAMED_BY)
 
     def _open(self, changes: DataFrame) -> IcebergTable:
         table = IcebergTable.load(self.spark, self.target)
@@ -143,24 +216,69 @@ class Sink:
         self.claim.require_fits(ledger, self.target.where)
         return ledger
 
-    def _fold(self, changes: DataFrame, table: IcebergTable, ledger: Ledger) -> tuple[Folded, Plan]:
-        new = require_applicable(not_in(ledger, changes))
-        known = sorted(ledger.next_offsets)
-        folded = fold(new, ledger.high_water, known, exact=self.folds_exactly)
+    def _fold(self, new: DataFrame, table: IcebergTable, ledger: Ledger) -> tuple[Folded, Plan]:
+        folded = fold(new, ledger.high_water, sorted(ledger.next_offsets), self.options)
+        facts = replace(folded.facts, ignores_truncates=self.target.table.truncate == "ignore")
+        folded = replace(folded, facts=facts)
         plan = plan_batch(
-            folded.facts,
+            facts,
             ledger,
             is_empty=table.is_empty,
-            folded_exactly=self.folds_exactly,
+            folded_exactly=self.options.exact,
             where=self.target.where,
         )
-        if plan.step is Step.FOLD_EXACTLY:
+        if plan.step in (Step.FOLD_EXACTLY, Step.FILL):
             folded.release()
-            self.folds_exactly = True
-            return self._fold(changes, table, ledger)
-        # Batches that follow a mixed one are likely mixed too; the first pure one ends it.
-        self.folds_exactly = self.folds_exactly and folded.facts.is_mixed
+            exact = self.options.exact or plan.step is Step.FOLD_EXACTLY
+            fills = fillable(new) if plan.step is Step.FILL else self.options.fills
+            self.options = FoldOptions(exact, fills)
+            return self._fold(new, table, ledger)
+        # Batches that follow a mixed one are likely mixed too; the first pure one ends it. A column once
+        # left out will be left out again.
+        lacking = tuple(name for name in self.options.fills if name in facts.lacking)
+        stays_exact = facts.is_mixed or ledger.moving is not None
+        self.options = FoldOptions(self.options.exact and stays_exact, lacking)
         return folded, plan
+
+    def _settled(self, marked: DataFrame, table: IcebergTable, ledger: Ledger) -> DataFrame:
+        """Decide over the values that nobody has, before anything is folded for good."""
+        everything = FoldOptions(exact=True, fills=fillable(marked))
+        probe = fold(marked, ledger.high_water, sorted(ledger.next_offsets), everything)
+        try:
+            lacking = probe.rows.where("size(missing) > 0")
+            stored = table.rows_at(table.snapshot_id).selectExpr(
+                *[f"{quote(name)} AS {key_alias(i)}" for i, name in enumerate(key_names(marked))]
+            )
+            nobody = lacking.where("is_unknown").unionByName(
+                lacking.where("NOT is_unknown").join(stored, stored.columns, "left_anti")
+            )
+            if nobody.isEmpty():
+                return marked
+            policy = self.target.table.unavailable_value
+            if policy == "stop":
+                raise lacking_error(nobody, self.target)
+            return settle_lacking(marked, nobody, policy).localCheckpoint(eager=True)
+        finally:
+            probe.release()
+
+    def _put_letters(self, new: DataFrame, plan: Plan, ledger: Ledger, batch_id: int) -> Plan:
+        """Keep what goes aside before the offsets move, and note how many letters wait."""
+        if "aside" not in new.columns:
+            return plan
+        letters = DeadLetters(self.spark, self.target, self.claim.topic_id)
+        aside = new.where("aside IS NOT NULL")
+        if plan.ledger.totals.dead_letters > ledger.totals.dead_letters:
+            letters.put(aside, batch_id)
+        failpoint(LETTERS_PUT)
+        waiting = count_of(letters.waiting())
+        return replace(plan, ledger=replace(plan.ledger, quarantined=waiting))
+
+    def _remember_deletes(self, plan: Plan, folded: Folded) -> Plan:
+        moving = plan.ledger.moving
+        if moving is None or folded.facts.deleted_keys == 0:
+            return plan
+        moving = moving.with_deletes(deletes_of(folded.rows), self.target.where)
+        return replace(plan, ledger=replace(plan.ledger, moving=moving))
 
     def _evolve(self, table: IcebergTable, changes: DataFrame) -> IcebergTable:
         keys = key_names(changes)
@@ -181,16 +299,23 @@ class Sink:
             )
         return evolved
 
-    def _commit(self, table: IcebergTable, plan: Plan, folded: Folded, batch_id: int) -> None:
-        counters = {"batch_id": batch_id, **folded.facts.counters()}
-        counters["committed_at_ms"] = time.time_ns() // 1_000_000
-        properties = {LEDGER_KEY: plan.ledger.to_json(), BATCH_KEY: json.dumps(counters)}
+    def _commit(
+        self,
+        table: IcebergTable,
+        plan: Plan,
+        folded: Folded,
+        counters: Mapping[str, Any],
+        *,
+        guard: str | None = None,
+    ) -> None:
+        stamp = {**counters, "committed_at_ms": time.time_ns() // 1_000_000}
+        properties = {LEDGER_KEY: plan.ledger.to_json(), BATCH_KEY: json.dumps(stamp)}
         failpoint(BEFORE_TABLE_COMMIT)
         if plan.step is Step.NOTE:
             table.note(properties)
         else:
             with stamped(self.spark, properties):
-                ENGINES[plan.step](self._batch(table, folded))
+                ENGINES[plan.step](replace(self._batch(table, folded), guard=guard))
         failpoint(AFTER_TABLE_COMMIT)
 
     def _batch(self, table: IcebergTable, folded: Folded) -> FoldedBatch:
@@ -201,7 +326,8 @@ class Sink:
             columns=table.columns(),
             key_columns=key_names(folded.rows),
             is_partitioned=table.java.spec().isPartitioned(),
-            rows=folded.rows.withColumn(
+            fills=tuple(folded.facts.lacking),
+            rows=folded.rows.withColumn("topic", F.lit(self.claim.topic)).withColumn(
                 "cdc",
                 F.expr(
                     "named_struct('op', op, 'source_ts', source_ts, 'pos_hi', position.hi, "

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
-from cdc_sink.clients.kafka import spark_kafka_options
+from cdc_sink.clients.kafka import Cluster, spark_kafka_options
 from cdc_sink.config import Target
+from cdc_sink.errors import StateError
 
 # Above this many records a Kafka partition is read by several tasks; below it, one is cheaper.
 RECORDS_PER_TASK = 25_000
@@ -17,13 +20,68 @@ RECORDS_PER_TASK = 25_000
 FETCHING = {"kafka.max.poll.records": "4000", "kafka.fetch.max.wait.ms": "10"}
 
 
+@dataclass(frozen=True)
+class KafkaTopic:
+    """The topic of a table, read again as one batch, with headers: reading these always would cost."""
+
+    spark: SparkSession
+    target: Target
+    cluster: Cluster
+
+    def whole(self, records: DataFrame) -> DataFrame:
+        """The records of a batch once more; runs one small job to learn their offsets."""
+        ends = records.groupBy("partition").agg(F.min("offset"), F.max("offset")).collect()
+        return self._read({row[0]: (row[1], row[2] + 1) for row in ends})
+
+    def span(self, first: Mapping[int, int], most: int) -> DataFrame:
+        """The records from these offsets on, at most so many per partition."""
+        ends = self.ends()
+        return self._read({p: (o, min(ends[p], o + most)) for p, o in first.items() if o < ends[p]})
+
+    def partitions(self) -> int:
+        """How many partitions it has now.
+
+        Raises: StateError when the topic is gone; UnavailableError.
+        """
+        topic = self.cluster.topic(self.target.table.topic)
+        if topic is None:
+            raise StateError(
+                self.target.where,
+                f"topic {self.target.table.topic} is gone",
+                data="the batch was not applied, its offsets were not committed",
+                remedy="find out who deleted it; a re-created topic needs `cdc-sink backfill`",
+            )
+        return topic.partitions
+
+    def ends(self) -> Mapping[int, int]:
+        """The offset the next record of each partition will get."""
+        return self.cluster.end_offsets(self.target.table.topic)
+
+    def _read(self, spans: Mapping[int, tuple[int, int]]) -> DataFrame:
+        topic = self.target.table.topic
+        first = {str(p): begin for p, (begin, _) in spans.items()}
+        end = {str(p): stop for p, (_, stop) in spans.items()}
+        reader = self.spark.read.format("kafka")
+        for key, value in (FETCHING | spark_kafka_options(self.target.pipeline.kafka)).items():
+            reader = reader.option(key, value)
+        return (
+            reader.option("assign", json.dumps({topic: sorted(spans)}))
+            .option("startingOffsets", json.dumps({topic: first}))
+            .option("endingOffsets", json.dumps({topic: end}))
+            .option("includeHeaders", "true")
+            .option("failOnDataLoss", "true")
+            .load()
+            .select("key", "value", "topic", "partition", "offset", "timestamp", "headers")
+        )
+
+
 def read_records(
     spark: SparkSession, target: Target, next_offsets: Mapping[int, int] | None
 ) -> DataFrame:
     """Stream the records of the target's topic.
 
-    In:  `next_offsets` of the table's ledger, or None to begin at the earliest record. Spark reads them only
-         when the checkpoint is new.
+    In:  `next_offsets` of the table's ledger, every partition named, or None to begin at the earliest record.
+         Spark reads them only when the checkpoint is new.
     Out: one row per record: key, value, topic, partition, offset, timestamp.
     """
     reader = spark.readStream.format("kafka")

@@ -8,12 +8,13 @@ suffices to rebuild a lost checkpoint.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
+from cdc_sink.table.moving import Moving, next_moving, with_partitions
 
 LEDGER_KEY = "cdc-sink.ledger"
 BATCH_KEY = "cdc-sink.batch"
@@ -22,13 +23,34 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
+class Totals:
+    """What became of all records that a table's ledger has: their sum is the input. Unit: records."""
+
+    applied: int = 0
+    redelivered: int = 0
+    tombstones: int = 0
+    ignored: int = 0
+    dead_letters: int = 0
+
+    @property
+    def records(self) -> int:
+        """All of them; none is in two kinds."""
+        return sum(asdict(self).values())
+
+    def plus(self, more: Totals) -> Totals:
+        """Both together."""
+        mine, theirs = asdict(self), asdict(more)
+        return Totals(**{kind: mine[kind] + theirs[kind] for kind in mine})
+
+
+@dataclass(frozen=True)
 class Ledger:
     """Which records of which topic incarnation a table holds, and who wrote them.
 
-    `next_offsets` names every partition of the topic as it was when the table was set up: a partition that
-    is missing here was added later. `high_water` is the greatest position applied by stream events, and
-    `newest_source_ts_ms` the newest source timestamp among all that was applied: what claims to be
-    redelivered can't be newer.
+    `next_offsets` names every partition of the topic that the table knows. `high_water` is the greatest
+    position applied by stream events, and `newest_source_ts_ms` the newest source timestamp among all that
+    was applied: what claims to be redelivered can't be newer. `quarantined` is how many records of this
+    table wait among the dead letters, as of the last batch; `replay` is the digest of those applied last.
     """
 
     pipeline: str
@@ -41,6 +63,11 @@ class Ledger:
     schema_ids: tuple[int, ...] = ()
     generation: int = 0
     newest_source_ts_ms: int | None = None
+    totals: Totals = Totals()
+    quarantined: int = 0
+    replay: str | None = None
+    key_schema_ids: tuple[int, ...] = ()
+    moving: Moving | None = None
 
     def advanced(
         self,
@@ -48,6 +75,7 @@ class Ledger:
         high_water: Mapping[int, SourcePosition],
         schema_ids: Iterable[int],
         newest_source_ts_ms: int | None = None,
+        totals: Totals = Totals(),
     ) -> Ledger:
         """The ledger after a batch; neither an offset nor a mark ever goes back."""
         offsets = {
@@ -66,6 +94,54 @@ class Ledger:
             high_water=marks,
             schema_ids=ids,
             newest_source_ts_ms=newest,
+            totals=self.totals.plus(totals),
+        )
+
+    def beginning(
+        self, partitions: int, key_schema_ids: Iterable[int], ends: Callable[[], Mapping[int, int]]
+    ) -> Ledger:
+        """The ledger at the begin of a batch: it knows the topic's partitions and the schemas of its keys.
+
+        In:     as moving.py says; `ends` is asked only when needed.
+        """
+        new = set(key_schema_ids) - set(self.key_schema_ids)
+        moving = next_moving(
+            self.moving,
+            self.next_offsets,
+            partitions=partitions,
+            has_new_key_schema=bool(new and self.key_schema_ids),
+            ends=ends,
+        )
+        return replace(
+            self,
+            next_offsets=with_partitions(self.next_offsets, range(partitions)),
+            key_schema_ids=tuple(sorted({*self.key_schema_ids, *new})),
+            moving=moving,
+        )
+
+    def replayed(self, letters: int, digest: str) -> Ledger:
+        """The ledger after so many dead letters were applied after all."""
+        moved = Totals(applied=letters, dead_letters=-letters)
+        return replace(
+            self,
+            totals=self.totals.plus(moved),
+            quarantined=max(0, self.quarantined - letters),
+            replay=digest,
+        )
+
+    def reopened(self, claim: Claim, partitions: Iterable[int]) -> Ledger:
+        """The first ledger of a greater generation: what the old log said of order no longer counts.
+
+        A topic that was made anew is read from its beginning, the same one goes on where it was.
+        """
+        same = (self.cluster_id, self.topic_id) == (claim.cluster_id, claim.topic_id)
+        opened = claim.open(partitions)
+        return replace(
+            opened,
+            next_offsets=self.next_offsets if same else opened.next_offsets,
+            schema_ids=self.schema_ids,
+            totals=self.totals,
+            quarantined=self.quarantined,
         )
 
     def handed_to(self, query_id: str) -> Ledger:
@@ -87,6 +163,11 @@ class Ledger:
                 "high_water": {str(p): [m.hi, m.lo] for p, m in sorted(self.high_water.items())},
                 "schema_ids": list(self.schema_ids),
                 "newest_source_ts_ms": self.newest_source_ts_ms,
+                "totals": asdict(self.totals),
+                "quarantined": self.quarantined,
+                "replay": self.replay,
+                "key_schema_ids": list(self.key_schema_ids),
+                "moving": None if self.moving is None else self.moving.to_json(),
             },
             separators=(",", ":"),
         )
@@ -112,6 +193,12 @@ class Ledger:
                     high_water={int(p): SourcePosition(*m) for p, m in seen["high_water"].items()},
                     schema_ids=tuple(seen["schema_ids"]),
                     newest_source_ts_ms=seen.get("newest_source_ts_ms"),
+                    # Ledgers of the first release did not count.
+                    totals=Totals(**seen.get("totals", {})),
+                    quarantined=seen.get("quarantined", 0),
+                    replay=seen.get("replay"),
+                    key_schema_ids=tuple(seen.get("key_schema_ids", ())),
+                    moving=Moving.from_json(seen["moving"]) if seen.get("moving") else None,
                 )
         except (ValueError, KeyError, TypeError, AttributeError) as cause:
             raise StateError(
@@ -136,6 +223,7 @@ class Claim:
     cluster_id: str
     topic: str
     topic_id: str
+    generation: int = 0
 
     def open(self, partitions: Iterable[int]) -> Ledger:
         """The first ledger of a new table: nothing applied yet, every partition named."""
@@ -147,6 +235,7 @@ class Claim:
             self.topic_id,
             next_offsets=dict.fromkeys(partitions, 0),
             high_water={},
+            generation=self.generation,
         )
 
     def require_fits(self, ledger: Ledger, where: str) -> None:
@@ -156,20 +245,27 @@ class Claim:
         """
         for name, mine, theirs, remedy in (
             ("pipeline", self.pipeline, ledger.pipeline, "write to another target table"),
+            (
+                "generation",
+                self.generation,
+                ledger.generation,
+                "set `generation` of this table in the configuration to the ledger's; only a greater "
+                "one can be opened, by a start of `cdc-sink run`",
+            ),
             ("topic", self.topic, ledger.topic, "write to another target table"),
             (
                 "cluster id",
                 self.cluster_id,
                 ledger.cluster_id,
-                "point kafka.bootstrap_servers at the old cluster, or rebuild the table from the new "
-                "one with `cdc-sink backfill` into a new target",
+                "point kafka.bootstrap_servers at the old cluster; if the new one holds a new source "
+                "snapshot, raise `generation` of this table, else rebuild it with `cdc-sink backfill`",
             ),
             (
                 "topic id",
                 self.topic_id,
                 ledger.topic_id,
-                "the topic was re-created and its offsets start again: rebuild the table with "
-                "`cdc-sink backfill` into a new target",
+                "the topic was re-created and its offsets start again: if it begins with a new source "
+                "snapshot, raise `generation` of this table, else rebuild it with `cdc-sink backfill`",
             ),
             (
                 "query id",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from cdc_sink.change.quoting import quote
+from cdc_sink.change.quoting import literal, quote
 from cdc_sink.table.columns import CDC_COLUMN, Column
 
 
@@ -13,20 +14,49 @@ def key_alias(number: int) -> str:
     return f"`key{number}`"
 
 
-def merge_sql(table: str, view: str, columns: Sequence[Column], key_columns: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class Fill:
+    """Columns of which the stored row may keep its value: where the view's `missing` names them.
+
+    `otherwise` is the SQL that takes the place of `cdc` in a new row, which has no value to keep.
+    """
+
+    columns: tuple[str, ...] = ()
+    otherwise: str = "NULL"
+
+
+def merge_sql(
+    table: str,
+    view: str,
+    columns: Sequence[Column],
+    key_columns: Sequence[str],
+    *,
+    fill: Fill = Fill(),
+    guard: str | None = None,
+) -> str:
     """Apply one row per key: deletes delete, all else updates or inserts.
 
     In:     table and view quoted; the view has `key0`, `key1` …, `op`, `after` (all columns) and `cdc`.
+            `guard`: a condition on `s.cdc` and `t._cdc` without which a stored row stays as it is.
     """
     on = " AND ".join(f"t.{quote(name)} = s.{key_alias(i)}" for i, name in enumerate(key_columns))
     names = [c.name for c in columns]
-    sets = [f"t.{quote(n)} = s.after.{quote(n)}" for n in names if n not in key_columns]
+
+    def new_value(name: str) -> str:
+        value = f"s.after.{quote(name)}"
+        if name not in fill.columns:
+            return value
+        return f"IF(array_contains(s.missing, {literal(name)}), t.{quote(name)}, {value})"
+
+    sets = [f"t.{quote(n)} = {new_value(n)}" for n in names if n not in key_columns]
     cdc = quote(CDC_COLUMN)
+    new_cdc = f"IF(size(s.missing) > 0, {fill.otherwise}, s.cdc)" if fill.columns else "s.cdc"
     inserted = ", ".join(map(quote, [*names, CDC_COLUMN]))
-    values = ", ".join([*(f"s.after.{quote(n)}" for n in names), "s.cdc"])
+    values = ", ".join([*(f"s.after.{quote(n)}" for n in names), new_cdc])
+    newer = f" AND {guard}" if guard else ""
     return (
         f"MERGE INTO {table} t USING {view} s ON {on} "
-        "WHEN MATCHED AND s.op = 'd' THEN DELETE "
-        f"WHEN MATCHED THEN UPDATE SET {', '.join([*sets, f't.{cdc} = s.cdc'])} "
+        f"WHEN MATCHED AND s.op = 'd'{newer} THEN DELETE "
+        f"WHEN MATCHED{newer} THEN UPDATE SET {', '.join([*sets, f't.{cdc} = s.cdc'])} "
         f"WHEN NOT MATCHED AND s.op <> 'd' THEN INSERT ({inserted}) VALUES ({values})"
     )

@@ -6,17 +6,23 @@ Facts come from one aggregate over the folded batch and from the ledger. Nothing
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
+from typing import Any
 
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
-from cdc_sink.table.ledger import Ledger
+from cdc_sink.table.ledger import Ledger, Totals
 
 
 @dataclass(frozen=True)
 class BatchFacts:
-    """What one batch brought that the ledger did not have yet. Counts are records, or keys by name."""
+    """What one batch brought that the ledger did not have yet. Counts are records, or keys by name.
+
+    A key lacks a value when the connector left it out and no older event of the batch has it: `lacking_keys`.
+    Of these, `unknown_keys` were deleted in the batch before, so that no stored row has it either, and in
+    `unfilled_keys` the older events were not looked at yet. `lacking` counts by column.
+    """
 
     records: int
     tombstones: int
@@ -32,6 +38,13 @@ class BatchFacts:
     schema_ids: tuple[int, ...]
     newest_source_ts_ms: int | None
     newest_redelivered_ts_ms: int | None = None
+    dead_letters: int = 0
+    truncates: int = 0
+    ignores_truncates: bool = False
+    unfilled_keys: int = 0
+    lacking_keys: int = 0
+    unknown_keys: int = 0
+    lacking: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_mixed(self) -> bool:
@@ -39,20 +52,33 @@ class BatchFacts:
         return 0 < self.reads < self.records - self.tombstones
 
     @property
+    def totals(self) -> Totals:
+        """What became of the batch's records."""
+        ignored = self.truncates if self.ignores_truncates else 0
+        gone = self.redelivered + self.tombstones + ignored + self.dead_letters
+        return Totals(
+            applied=self.records - gone,
+            redelivered=self.redelivered,
+            tombstones=self.tombstones,
+            ignored=ignored,
+            dead_letters=self.dead_letters,
+        )
+
+    @property
     def needs_exact_fold(self) -> bool:
         """Positions alone can't order the batch: it is mixed, or ends inside a redelivered tail."""
         return self.is_mixed or self.ends_redelivered
 
-    def counters(self) -> dict[str, int]:
+    def counters(self) -> dict[str, Any]:
         """What the batch did, for the snapshot summary and the log. Units: records, keys, ms."""
-        counted = {
+        counted: dict[str, Any] = {
             "records": self.records,
-            "applied": self.records - self.tombstones - self.redelivered,
-            "redelivered": self.redelivered,
-            "tombstones": self.tombstones,
+            **asdict(self.totals),
             "upserted_keys": self.upserted_keys,
             "deleted_keys": self.deleted_keys,
         }
+        if self.lacking:
+            counted["unavailable"] = dict(self.lacking)
         newest = self.newest_source_ts_ms
         return counted if newest is None else counted | {"newest_source_ts_ms": newest}
 
@@ -62,8 +88,11 @@ class Step(Enum):
 
     SKIP = "skip"
     FOLD_EXACTLY = "fold_exactly"
+    FILL = "fill"
+    LOOK_UP = "look_up"
     NOTE = "note"
     APPEND = "append"
+    REPLACE = "replace"
     MERGE = "merge"
 
 
@@ -82,8 +111,11 @@ def plan_batch(
 
     SKIP          every record is in the ledger already: a replay.
     FOLD_EXACTLY  positions alone can't order the batch: fold again with the running high-water mark.
+    FILL          values were left out: fold again, and look for them in older changes of the batch.
+    LOOK_UP       values are lacking that neither batch nor stored row has.
     NOTE          nothing to write (tombstones, redelivered records), but the offsets move.
     APPEND        the table is empty: there is nothing to match or delete.
+    REPLACE       the source was truncated: the rows after it take the place of all others.
     MERGE         everything else.
 
     Raises: StateError when Kafka order can't order the batch.
@@ -91,12 +123,25 @@ def plan_batch(
     if facts.records == 0:
         return Plan(Step.SKIP, ledger)
     _require_order(facts, ledger, where)
-    if facts.needs_exact_fold and not folded_exactly:
+    if (facts.needs_exact_fold or ledger.moving) and not folded_exactly:
         return Plan(Step.FOLD_EXACTLY, ledger)
+    if facts.unfilled_keys:
+        return Plan(Step.FILL, ledger)
     _require_redelivered(facts, ledger, where)
+    empties = facts.truncates > 0 and not facts.ignores_truncates
+    if empties:
+        _require_one_partition(ledger, where)
+    if facts.unknown_keys or (facts.lacking_keys and (is_empty or empties)):
+        return Plan(Step.LOOK_UP, ledger)
     after = ledger.advanced(
-        facts.next_offsets, facts.high_water, facts.schema_ids, facts.newest_source_ts_ms
+        facts.next_offsets,
+        facts.high_water,
+        facts.schema_ids,
+        facts.newest_source_ts_ms,
+        facts.totals,
     )
+    if empties and not is_empty:
+        return Plan(Step.REPLACE, after)
     if facts.upserted_keys and is_empty:
         return Plan(Step.APPEND, after)
     if facts.upserted_keys or (facts.deleted_keys and not is_empty):
@@ -115,7 +160,7 @@ def _require_order(facts: BatchFacts, ledger: Ledger, where: str) -> None:
             data="the batch was not applied, its offsets were not committed",
             remedy="rebuild the table with `cdc-sink backfill` into a new target",
         )
-    if facts.split_keys:
+    if facts.split_keys and ledger.moving is None:
         raise StateError(
             where,
             f"{facts.split_keys} keys have changes in more than one partition of {ledger.topic}, "
@@ -123,6 +168,18 @@ def _require_order(facts: BatchFacts, ledger: Ledger, where: str) -> None:
             data="the batch was not applied, its offsets were not committed",
             remedy="look for a changed key schema or a custom partitioner on the connector, then "
             "rebuild the table with `cdc-sink backfill` into a new target",
+        )
+
+
+def _require_one_partition(ledger: Ledger, where: str) -> None:
+    if len(ledger.next_offsets) > 1:
+        raise StateError(
+            where,
+            f"the source table was truncated, and {ledger.topic} has {len(ledger.next_offsets)} partitions: "
+            "the truncate lies in one of them, so nothing says which rows of the others came before it",
+            data="the batch was not applied, its offsets were not committed",
+            remedy="rebuild the table with `cdc-sink backfill` after a new source snapshot, or set "
+            "`truncate: ignore` for it",
         )
 
 

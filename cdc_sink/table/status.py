@@ -8,12 +8,12 @@ wait, and 0 when none waits, so an idle table isn't stale; what can't be read is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.lease import Lease
-from cdc_sink.table.ledger import Ledger
+from cdc_sink.table.ledger import Ledger, Totals
 
 PARKED = "parked"
 DRIVER_GONE = "stopped (driver gone)"
@@ -48,6 +48,8 @@ class TableStatus:
     last_commit_ms: int | None
     next_offsets: Mapping[int, int] | None
     end_offsets: Mapping[int, int] | None
+    totals: Totals | None
+    quarantined: int | None
     batch: Mapping[str, Any] | None
     error: str | None
     failures: Mapping[str, CdcSinkError]
@@ -72,6 +74,10 @@ class TableStatus:
             "last_commit_ms": self.last_commit_ms,
             "next_offsets": _by_text(self.next_offsets),
             "end_offsets": _by_text(self.end_offsets),
+            "totals": None
+            if self.totals is None
+            else {"records": self.totals.records, **asdict(self.totals)},
+            "quarantined": self.quarantined,
             "batch": None if self.batch is None else dict(self.batch),
             "error": self.error,
             "unread": {
@@ -93,6 +99,8 @@ def table_status(facts: TableFacts, now_ms: int) -> TableStatus:
         last_commit_ms=batch.get("committed_at_ms"),
         next_offsets=None if facts.ledger is None else facts.ledger.next_offsets,
         end_offsets=facts.end_offsets,
+        totals=None if facts.ledger is None else facts.ledger.totals,
+        quarantined=None if facts.ledger is None else facts.ledger.quarantined,
         batch=facts.batch,
         error=None if facts.lease is None else facts.lease.error,
         failures=facts.failures,

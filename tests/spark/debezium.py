@@ -23,7 +23,8 @@ from cdc_sink.errors import SchemaError
 SAMPLES = Path(__file__).parent.parent / "unit" / "samples"
 RECORDED = {"postgresql": "postgresql_customers_value", "mysql": "mysql_order_lines_value"}
 KAFKA = (
-    "key binary, value binary, topic string, partition int, offset bigint, timestamp timestamp_ntz"
+    "key binary, value binary, topic string, partition int, offset bigint, timestamp timestamp_ntz, "
+    "headers array<struct<key: string, value: binary>>"
 )
 TS_MS = 1_770_000_000_000
 
@@ -168,10 +169,17 @@ class Topic:
     def tombstone(self, row: Row, partition: int = 0) -> int:
         return self.raw(self.key(row), None, partition)
 
-    def raw(self, key: bytes | None, value: bytes | None, partition: int = 0) -> int:
+    def raw(
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int = 0,
+        headers: Mapping[str, bytes] | None = None,
+    ) -> int:
         """Append a record of any bytes; returns its offset."""
         offset = self.end(partition)
-        self.records.append((key, value, self.table.name, partition, offset, None))
+        given = list((headers or {}).items())
+        self.records.append((key, value, self.table.name, partition, offset, None, given))
         return offset
 
     def end(self, partition: int = 0) -> int:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from debezium import Topic
 from pyiceberg.table import Table as IcebergTable
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from cdc_sink import config
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Target
+from cdc_sink.spark.iceberg import IcebergTable as Table
 from cdc_sink.spark.records import RecordWriter
 from cdc_sink.spark.session import create_session
 from cdc_sink.spark.sink import Sink
@@ -92,7 +93,14 @@ class Writer:
         own = Claim(PIPELINE, self.query_id, "cluster", self.topic.table.name, "topic-1")
         self.sink = self.kind(self.spark, self.target, own, tuple(self.partitions))
         # The double has the one method that is asked for.
-        self.records = RecordWriter(self.sink, cast(Registry, self.topic.registry))
+        self.records = RecordWriter(self.sink, cast(Registry, self.topic.registry), Reread(self))
+
+    def open_generation(self) -> None:
+        """What a start with a greater generation does to the ledger."""
+        iceberg = Table.load(self.spark, self.target)
+        assert iceberg is not None
+        opened = self.ledger.reopened(self.sink.claim, self.partitions)
+        iceberg.note({LEDGER_KEY: opened.to_json()})
 
     def write(self, first: int = 0, end: int | None = None, *, tasks: int = 2) -> BatchFacts | None:
         """Apply the topic's records from one sequence number to another as one micro-batch."""
@@ -135,3 +143,27 @@ class Writer:
     @property
     def marks(self) -> dict[int, SourcePosition]:
         return dict(self.ledger.high_water)
+
+
+@dataclass
+class Reread:
+    """The writer's topic as a driver reads it again."""
+
+    writer: Writer
+
+    def whole(self, records: DataFrame) -> DataFrame:
+        """They have their headers already."""
+        return records
+
+    def span(self, first: Mapping[int, int], most: int) -> DataFrame:
+        spans = [
+            f"partition = {p} AND offset BETWEEN {o} AND {o + most - 1}" for p, o in first.items()
+        ]
+        return self.writer.topic.batch(self.writer.spark).where(" OR ".join(spans))
+
+    def partitions(self) -> int:
+        written = [record[3] for record in self.writer.topic.records]
+        return max([*self.writer.sink.partitions, *written]) + 1
+
+    def ends(self) -> dict[int, int]:
+        return {p: self.writer.topic.end(p) for p in range(self.partitions())}

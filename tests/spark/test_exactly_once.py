@@ -235,14 +235,6 @@ def stock(lake: Lake, name: str) -> Writer:
     return stocked(lake, name)
 
 
-def test_a_new_partition_stops_the_table(stock: Writer) -> None:
-    before = stock.table.current_snapshot()
-    stock.topic.send(Event("c", item(7), (3, 1)), partition=2)
-    with pytest.raises(StateError, match=r"partition 2 of shop.public.items did not exist"):
-        stock.write(4)
-    assert stock.table.current_snapshot() == before
-
-
 def test_a_key_in_two_partitions_of_a_batch_stops_the_table(stock: Writer) -> None:
     before = stock.table.current_snapshot()
     stock.topic.send(Event("u", item(7), (3, 1)), partition=0)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
-from cdc_sink.table.ledger import Claim, Ledger
+from cdc_sink.table.ledger import Claim, Ledger, Totals
+from cdc_sink.table.moving import Moving
 
 CLAIM = Claim("shop", "q1", "cluster", "topic", "topic-1")
 
@@ -33,6 +34,17 @@ ledgers = st.builds(
     high_water=marks,
     schema_ids=st.lists(st.integers(1, 9), unique=True).map(lambda found: tuple(sorted(found))),
     generation=st.integers(0, 9),
+    totals=st.builds(Totals, *[st.integers(0, 2**40)] * 5),
+    quarantined=st.integers(0, 9),
+    replay=st.none() | st.text(),
+    key_schema_ids=st.lists(st.integers(1, 9), unique=True).map(lambda found: tuple(sorted(found))),
+    moving=st.none()
+    | st.builds(
+        Moving,
+        st.integers(1, 9),
+        st.none() | offsets,
+        st.dictionaries(st.text(), st.builds(SourcePosition, st.integers(0), st.integers(0))),
+    ),
 )
 
 
@@ -60,11 +72,32 @@ def test_neither_an_offset_nor_a_mark_ever_goes_back(
 
 def test_the_text_is_a_format_that_older_tables_hold() -> None:
     ledger = CLAIM.open([1, 0]).advanced({0: 7}, {0: SourcePosition(1, 2)}, [5, 3], 1700)
-    assert ledger.to_json() == (
+    first_release = (
         '{"version":1,"pipeline":"shop","query_id":"q1","generation":0,"cluster_id":"cluster",'
         '"topic":"topic","topic_id":"topic-1","next_offsets":{"0":7,"1":0},'
-        '"high_water":{"0":[1,2]},"schema_ids":[3,5],"newest_source_ts_ms":1700}'
+        '"high_water":{"0":[1,2]},"schema_ids":[3,5],"newest_source_ts_ms":1700'
     )
+    assert Ledger.from_json(first_release + "}") == ledger
+    assert ledger.to_json() == first_release + (
+        ',"totals":{"applied":0,"redelivered":0,"tombstones":0,"ignored":0,"dead_letters":0},'
+        '"quarantined":0,"replay":null,"key_schema_ids":[],"moving":null}'
+    )
+
+
+def test_a_greater_generation_begins_a_new_log_and_keeps_the_account() -> None:
+    totals = Totals(applied=5, dead_letters=2)
+    old = CLAIM.open([0]).advanced({0: 7}, {0: SourcePosition(9, 9)}, [3], 1700, totals)
+    old = dataclasses.replace(old, quarantined=2)
+    next_one = dataclasses.replace(CLAIM, query_id="q2", generation=1)
+    same_topic = old.reopened(next_one, [0])
+    assert same_topic.next_offsets == {0: 7}
+    assert (same_topic.high_water, same_topic.newest_source_ts_ms) == ({}, None)
+    assert (same_topic.totals, same_topic.quarantined) == (totals, 2)
+    next_one.require_fits(same_topic, "shop.t")
+    with pytest.raises(StateError, match="has generation 1, this query has 0"):
+        CLAIM.require_fits(same_topic, "shop.t")
+    made_anew = dataclasses.replace(next_one, topic_id="topic-2")
+    assert old.reopened(made_anew, [0, 1]).next_offsets == {0: 0, 1: 0}
 
 
 def test_a_new_ledger_names_every_partition() -> None:

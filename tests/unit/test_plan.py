@@ -8,10 +8,11 @@ import pytest
 
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
-from cdc_sink.table.ledger import Claim
+from cdc_sink.table.ledger import Claim, Totals
 from cdc_sink.table.plan import BatchFacts, Plan, Step, plan_batch
 
 LEDGER = Claim("shop", "q1", "cluster", "topic", "topic-1").open([0, 1])
+ONE_PARTITION = Claim("shop", "q1", "cluster", "topic", "topic-1").open([0])
 UPDATES = BatchFacts(
     records=10,
     tombstones=1,
@@ -32,8 +33,11 @@ NOTHING_LEFT = {"upserted_keys": 0, "deleted_keys": 0}
 
 def planned(*, is_empty: bool = False, folded_exactly: bool = False, **facts: object) -> Plan:
     changed = dataclasses.replace(UPDATES, **facts)  # type: ignore[arg-type]
+    if changed.truncates:
+        changed = dataclasses.replace(changed, highest_partition=0)
+    ledger = ONE_PARTITION if changed.truncates else LEDGER
     return plan_batch(
-        changed, LEDGER, is_empty=is_empty, folded_exactly=folded_exactly, where="shop.t"
+        changed, ledger, is_empty=is_empty, folded_exactly=folded_exactly, where="shop.t"
     )
 
 
@@ -53,6 +57,16 @@ def planned(*, is_empty: bool = False, folded_exactly: bool = False, **facts: ob
         ({"reads": 1, "folded_exactly": True}, Step.MERGE),
         ({"ends_redelivered": True}, Step.FOLD_EXACTLY),
         ({"ends_redelivered": True, "folded_exactly": True}, Step.MERGE),
+        ({"unfilled_keys": 1, "lacking_keys": 1}, Step.FILL),
+        ({"unfilled_keys": 1, "reads": 1}, Step.FOLD_EXACTLY),
+        ({"lacking_keys": 1}, Step.MERGE),
+        ({"lacking_keys": 1, "is_empty": True}, Step.LOOK_UP),
+        ({"unknown_keys": 1}, Step.LOOK_UP),
+        ({"truncates": 1, "lacking_keys": 1}, Step.LOOK_UP),
+        ({"truncates": 1}, Step.REPLACE),
+        ({"truncates": 1, **NOTHING_LEFT}, Step.REPLACE),
+        ({"truncates": 1, "is_empty": True}, Step.APPEND),
+        ({"truncates": 1, "ignores_truncates": True}, Step.MERGE),
     ],
 )
 def test_the_step_follows_from_the_facts(facts: dict[str, object], step: Step) -> None:
@@ -70,7 +84,11 @@ def test_a_replay_is_skipped_and_leaves_the_ledger_alone() -> None:
 @pytest.mark.parametrize("facts", [{}, {"is_empty": True}, NOTHING_LEFT])
 def test_the_ledger_says_what_the_batch_brought(facts: dict[str, object]) -> None:
     expected = LEDGER.advanced(
-        UPDATES.next_offsets, UPDATES.high_water, UPDATES.schema_ids, UPDATES.newest_source_ts_ms
+        UPDATES.next_offsets,
+        UPDATES.high_water,
+        UPDATES.schema_ids,
+        UPDATES.newest_source_ts_ms,
+        Totals(applied=7, redelivered=2, tombstones=1),
     )
     assert planned(**facts).ledger == expected  # type: ignore[arg-type]
     assert expected.next_offsets == {0: 7, 1: 5}
@@ -94,12 +112,30 @@ def test_keys_in_two_partitions_are_refused() -> None:
         planned(split_keys=3)
 
 
+def test_a_truncate_that_nothing_orders_is_refused() -> None:
+    facts = dataclasses.replace(UPDATES, truncates=1)
+    with pytest.raises(
+        StateError, match="topic has 2 partitions: the truncate lies in one of them"
+    ):
+        plan_batch(facts, LEDGER, is_empty=False, folded_exactly=False, where="shop.t")
+
+
+def test_the_kinds_of_records_sum_up_to_the_input() -> None:
+    facts = dataclasses.replace(UPDATES, dead_letters=3, truncates=1)
+    assert facts.totals == Totals(applied=4, redelivered=2, tombstones=1, dead_letters=3)
+    ignoring = dataclasses.replace(facts, ignores_truncates=True)
+    assert ignoring.totals == Totals(3, 2, 1, 1, 3)
+    assert facts.totals.records == ignoring.totals.records == 10
+
+
 def test_the_counters_tell_records_and_keys_apart() -> None:
     counters = {
         "records": 10,
         "applied": 7,
         "redelivered": 2,
         "tombstones": 1,
+        "ignored": 0,
+        "dead_letters": 0,
         "upserted_keys": 4,
         "deleted_keys": 1,
     }

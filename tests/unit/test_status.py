@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 
@@ -11,6 +12,7 @@ from iceberg_tables import ledger
 from cdc_sink.cli.status import exit_code, render_json, render_screen
 from cdc_sink.errors import CdcSinkError, StateError, UnavailableError
 from cdc_sink.table.lease import Lease
+from cdc_sink.table.ledger import Totals
 from cdc_sink.table.status import TableFacts, TableStatus, table_status
 
 NOW = 1_700_000_000_000
@@ -146,6 +148,15 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
                 "last_commit_ms": NOW - 2_000,
                 "next_offsets": {"0": 90, "1": 50},
                 "end_offsets": {"0": 100, "1": 50},
+                "totals": {
+                    "records": 0,
+                    "applied": 0,
+                    "redelivered": 0,
+                    "tombstones": 0,
+                    "ignored": 0,
+                    "dead_letters": 0,
+                },
+                "quarantined": 0,
                 "batch": {"newest_source_ts_ms": NOW - 2_500, "committed_at_ms": NOW - 2_000},
                 "error": None,
                 "unread": {"lease": "kafka b:1: no answer"},
@@ -162,3 +173,17 @@ def test_an_error_with_brackets_is_shown_whole() -> None:
     with console.capture() as shown:
         console.print(render_screen("shop", NOW, [parked]))
     assert "t[red]: op 'x'" in shown.get()
+
+
+def test_the_account_of_a_table_sums_up_and_says_what_waits() -> None:
+    from rich.console import Console
+
+    totals = Totals(applied=1_500, tombstones=20, dead_letters=3)
+    counted = dataclasses.replace(ledger({0: 90, 1: 50}), totals=totals, quarantined=2)
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(render_screen("shop", NOW, [status(ledger=counted)]))
+    assert (
+        "shop.customers: 1,523 records = 1,500 applied + 20 tombstones + 3 dead letters; 2 wait: "
+        "cdc-sink dead-letters list" in shown.get()
+    )

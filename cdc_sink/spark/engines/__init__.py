@@ -22,7 +22,9 @@ class FoldedBatch:
     """What an engine gets.
 
     `rows` has one row per key with a change: `key0` … `keyN` (the key columns, on top so that a join can be
-    partitioned by them), `op`, `after` and `cdc` (the `_cdc` struct).
+    partitioned by them), `op`, `after` and `cdc` (the `_cdc` struct); where `fills` names columns, also
+    `missing`: those of them whose value a row leaves to the stored row. `guard`, if any, is what has to hold
+    between `s.cdc` and `t._cdc` before a stored row is touched.
     """
 
     spark: SparkSession
@@ -32,6 +34,8 @@ class FoldedBatch:
     key_columns: tuple[str, ...]
     is_partitioned: bool
     rows: DataFrame
+    fills: tuple[str, ...] = ()
+    guard: str | None = None
 
 
 Engine = Callable[[FoldedBatch], None]

@@ -9,9 +9,14 @@ from __future__ import annotations
 from pyspark.sql import SparkSession
 
 from cdc_sink.spark.engines import DISTRIBUTION, FoldedBatch
-from cdc_sink.table.merge_sql import merge_sql
+from cdc_sink.spark.faults import fault_sql
+from cdc_sink.table.merge_sql import Fill, merge_sql
 
 VIEW = "cdc_sink_batch"
+# A value that the connector left out, and no stored row that has it.
+UNFILLED = fault_sql(
+    "'unavailable'", "CAST(NULL AS BINARY)", "array_join(s.missing, ', ')", record="s.{}"
+)
 SETTINGS = {
     "spark.sql.sources.v2.bucketing.enabled": "true",
     "spark.sql.sources.v2.bucketing.pushPartValues.enabled": "true",
@@ -20,6 +25,10 @@ SETTINGS = {
     "spark.sql.iceberg.planning.preserve-data-grouping": "true",
     # Without it both sides of the join are sorted, the table's keys among them.
     "spark.sql.join.preferSortMergeJoin": "false",
+    # It would drop the counting of a batch of which no row is left, and the counts with it.
+    "spark.sql.adaptive.optimizer.excludedRules": (
+        "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
+    ),
     # The JVM compiles no method above this size: many columns fused into one stage would be interpreted.
     "spark.sql.codegen.hugeMethodLimit": "8000",
 }
@@ -30,7 +39,15 @@ def merge(batch: FoldedBatch) -> None:
     batch.rows.createOrReplaceTempView(VIEW)
     # After a storage-partitioned join each task holds whole buckets: another shuffle would change nothing.
     batch.spark.conf.set(DISTRIBUTION, "none" if batch.is_partitioned else "hash")
-    batch.spark.sql(merge_sql(batch.table, VIEW, batch.columns, batch.key_columns))
+    statement = merge_sql(
+        batch.table,
+        VIEW,
+        batch.columns,
+        batch.key_columns,
+        fill=Fill(batch.fills, UNFILLED),
+        guard=batch.guard,
+    )
+    batch.spark.sql(statement)
 
 
 def prepare_session(spark: SparkSession) -> None:

@@ -1,0 +1,112 @@
+"""Which changes of a batch go aside, and the values that only a row under another key can give.
+
+Only ever for a batch in which something is wrong: a bad record, a quarantined key, or a value that the
+connector left out and that neither batch nor stored row has. Everything here costs more than the usual path.
+
+Out of it comes `aside`, null for a change that is applied, else `code|detail` for the dead letter.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from cdc_sink.config import Target
+from cdc_sink.errors import RecordError, RecordRef
+from cdc_sink.spark.faults import STOPPED
+from cdc_sink.table.dead_letters import KEY_QUARANTINED, UNAVAILABLE_VALUE, message_sql
+
+_LATER = f"{KEY_QUARANTINED}|"
+
+
+def mark_aside(changes: DataFrame, quarantined_keys: DataFrame | None) -> DataFrame:
+    """Set aside bad changes, and all changes of a key from its first bad one on.
+
+    In:  changes decoded with `sets_aside`; the `key` structs that are quarantined already.
+    Out: the same with `aside`.
+    """
+    first_bad = F.min(F.when(F.col("fault").isNotNull(), F.struct("partition", "offset")))
+    marked = changes.withColumn("first_bad", first_bad.over(Window.partitionBy("key")))
+    comes_later = F.expr(
+        "first_bad IS NOT NULL AND (partition <> first_bad.partition OR offset > first_bad.offset)"
+    )
+    if quarantined_keys is not None:
+        known = quarantined_keys.select("key").distinct().withColumn("waits", F.lit(True))
+        marked = marked.join(F.broadcast(known), "key", "left")
+        comes_later = comes_later | F.col("waits")
+    # A truncate concerns all keys, a tombstone carries no change: no key's quarantine holds them back.
+    is_of_key = F.col("key").isNotNull() & F.col("raw.value").isNotNull()
+    aside = F.coalesce("fault", F.when(is_of_key & comes_later, F.lit(_LATER)))
+    return marked.withColumn("aside", aside).select(*changes.columns, "aside")
+
+
+def require_no_fault(changes: DataFrame) -> None:
+    """Stop at the first bad record, where the policy is to stop.
+
+    Raises: RecordError.
+    """
+    bad = changes.where("fault IS NOT NULL").orderBy("partition", "offset")
+    first = bad.selectExpr(
+        "topic", "partition", "offset", f"{message_sql('fault')} AS said"
+    ).first()
+    if first is not None:
+        raise RecordError(
+            RecordRef(first["topic"], first["partition"], first["offset"]),
+            first["said"],
+            data=STOPPED,
+            remedy="correct the record's producer, or set `bad_record: quarantine_key` for this table",
+        )
+
+
+def settle_lacking(changes: DataFrame, lacking: DataFrame, policy: str) -> DataFrame:
+    """Decide over the values that nobody has.
+
+    In:  changes with `aside`; `lacking`, one row per such key: `key`, `missing` (names of columns);
+         policy `set_null` or `quarantine_key`.
+    """
+    known = lacking.select("key", F.col("missing").alias("lacks"))
+    joined = changes.join(F.broadcast(known), "key", "left")
+    lacks = F.col("lacks").isNotNull()
+    if policy == "set_null":
+        return joined.withColumns(
+            {
+                "after": _without(changes, lacks),
+                "unavailable": F.when(
+                    lacks, F.array_except("unavailable", F.col("lacks"))
+                ).otherwise(F.col("unavailable")),
+            }
+        ).select(*changes.columns)
+    detail = F.concat(F.lit(f"{UNAVAILABLE_VALUE}|"), F.array_join("lacks", ", "))
+    by_offset = Window.partitionBy("key").orderBy("partition", "offset")
+    is_first = F.row_number().over(by_offset) == 1
+    why = F.when(is_first, detail).otherwise(F.lit(_LATER))
+    aside = F.coalesce("aside", F.when(lacks, why))
+    return joined.withColumn("aside", aside).select(*changes.columns)
+
+
+def lacking_error(lacking: DataFrame, target: Target) -> RecordError:
+    """Say at which record values are lacking that nobody has; `lacking` as for `settle_lacking`."""
+    first = lacking.orderBy("partition", "offset").first()
+    assert first is not None
+    return RecordError(
+        RecordRef(target.table.topic, first["partition"], first["offset"]),
+        f"columns {', '.join(first['missing'])} hold Debezium's placeholder for a value left out, and "
+        "neither the batch nor the table has it",
+        data=STOPPED,
+        remedy="set REPLICA IDENTITY FULL on the source table and update the row there, or set "
+        "`unavailable_value` of this table to quarantine_key or set_null",
+    )
+
+
+def _without(changes: DataFrame, lacks: Column) -> Column:
+    names = changes.select("after.*").columns
+    after = F.col("after")
+    held = F.struct(
+        *[
+            F.when(
+                ~F.array_contains("lacks", n) | ~F.array_contains("unavailable", n), after[n]
+            ).alias(n)
+            for n in names
+        ]
+    )
+    return F.when(lacks & after.isNotNull(), held).otherwise(after)

@@ -1,0 +1,62 @@
+"""May a change take the place of a stored row? Asked only when Kafka order alone can't say.
+
+Usually it can: a key stays in its partition, and the ledger lets each record through once. It can't when a
+key may have changed partition, and when records come back from the dead letters.
+
+Rules owned here, the first that decides counts:
+- A greater generation outranks all older ones.
+- Inside one partition the greater offset is newer. An equal one is the same record.
+- Between partitions the source position decides, which is commit order. Equal positions are one change that
+  was delivered twice, so either may stand.
+- A row of a source snapshot that PostgreSQL took before it saw a commit has no first number (0): every stream
+  event is newer.
+- A stored row that says nothing of its origin is older than any change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """What `_cdc` says of the change that wrote a row."""
+
+    op: str
+    generation: int
+    partition: int
+    offset: int
+    pos_hi: int | None
+    pos_lo: int | None
+
+
+def is_newer(change: Place, stored: Place | None) -> bool:
+    """Say whether a change may take the place of the row that `stored` wrote."""
+    if stored is None:
+        return True
+    if change.generation != stored.generation:
+        return change.generation > stored.generation
+    if change.partition == stored.partition:
+        return change.offset > stored.offset
+    if stored.pos_hi is None or stored.pos_lo is None:
+        return True
+    if stored.op == "r" and stored.pos_hi == 0:
+        return True
+    if change.pos_hi is None or change.pos_lo is None:
+        return False
+    return (change.pos_hi, change.pos_lo) >= (stored.pos_hi, stored.pos_lo)
+
+
+def newer_sql(change: str, stored: str) -> str:
+    """Render `is_newer` over two `_cdc` structs."""
+    place = "struct({0}.pos_hi, {0}.pos_lo)"
+    return (
+        f"(CASE WHEN {stored} IS NULL OR {stored}.generation IS NULL THEN true "
+        f"WHEN {change}.generation <> {stored}.generation "
+        f"THEN {change}.generation > {stored}.generation "
+        f"WHEN {change}.partition = {stored}.partition THEN {change}.offset > {stored}.offset "
+        f"WHEN {stored}.pos_hi IS NULL OR {stored}.pos_lo IS NULL THEN true "
+        f"WHEN {stored}.op = 'r' AND {stored}.pos_hi = 0 THEN true "
+        f"WHEN {change}.pos_hi IS NULL OR {change}.pos_lo IS NULL THEN false "
+        f"ELSE {place.format(change)} >= {place.format(stored)} END)"
+    )

@@ -1,0 +1,182 @@
+"""A value that the connector left out is the one of the row before it, wherever that row is, or nobody's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from debezium import Event, SourceTable, Topic, optional
+from lake import Lake, Writer
+from test_dead_letters import letters
+
+from cdc_sink.change.avro_types import UNAVAILABLE
+from cdc_sink.errors import RecordError
+
+DOCUMENTS = SourceTable(
+    {
+        "id": "long",
+        "title": optional("string"),
+        "body": optional("string"),
+        "scan": optional("bytes"),
+    }
+)
+SCAN = UNAVAILABLE.encode()
+
+
+def row(
+    key: int, title: str = "t", body: str | None = UNAVAILABLE, scan: bytes | None = SCAN
+) -> dict[str, Any]:
+    return {"id": key, "title": title, "body": body, "scan": scan}
+
+
+FULL = row(1, "first", "long text", b"scan")
+
+
+@pytest.fixture
+def writer(lake: Lake, name: str) -> Writer:
+    """A table of one whole row; topics of two partitions."""
+    topic = Topic(DOCUMENTS)
+    topic.send(Event("c", FULL, (1, 1)))
+    writer = lake.writer(name, topic)
+    writer.write()
+    return writer
+
+
+def move(
+    topic: Topic, old: dict[str, Any], new: dict[str, Any], position: tuple[int, int], to: int = 0
+) -> None:
+    """A key update: both halves, the second with Debezium's header."""
+    delete, create = Event("d", old, position), Event("c", new, position)
+    topic.raw(topic.key(old), topic.value(delete), 0, {"__debezium.newkey": _key(new)})
+    topic.tombstone(old, 0)
+    topic.raw(topic.key(new), topic.value(create), to, {"__debezium.oldkey": _key(old)})
+
+
+def _key(of: dict[str, Any]) -> bytes:
+    return json.dumps({"id": of["id"]}).encode()
+
+
+def test_it_comes_from_the_stored_row(writer: Writer) -> None:
+    writer.topic.send(Event("u", row(1, "second"), (2, 1)))
+    writer.write(1)
+    assert writer.rows() == [{**FULL, "title": "second"}]
+    assert json.loads(str(writer.table.current_snapshot().summary["cdc-sink.batch"]))[  # type: ignore[union-attr,index]
+        "unavailable"
+    ] == {"body": 1, "scan": 1}
+
+
+def test_it_comes_from_an_older_change_of_the_batch_column_by_column(writer: Writer) -> None:
+    """The second of two updates of one row must not undo the first."""
+    writer.topic.send(Event("u", row(1, "second", body="new text"), (2, 1)))
+    writer.topic.send(Event("u", row(1, "third", scan=b"new scan"), (2, 2)))
+    writer.topic.send(Event("u", row(1, "fourth"), (2, 3)))
+    writer.topic.send(Event("c", row(2, "whole", "b", b"s"), (2, 4)))
+    writer.topic.send(Event("u", row(2, "whole again", body=None), (2, 5)))
+    writer.write(1)
+    assert writer.rows() == [
+        row(1, "fourth", "new text", b"new scan"),
+        row(2, "whole again", None, b"s"),
+    ]
+
+
+def test_a_text_that_contains_the_placeholder_is_data(writer: Writer) -> None:
+    written = row(1, "second", f"see {UNAVAILABLE}", SCAN + b"!")
+    writer.topic.send(Event("u", written, (2, 1)))
+    writer.write(1)
+    assert writer.rows() == [written]
+
+
+@pytest.mark.parametrize("to", [0, 1])
+def test_a_changed_key_takes_its_values_along(writer: Writer, to: int) -> None:
+    move(writer.topic, row(1), row(7, "moved"), (2, 1), to)
+    writer.write(1)
+    assert writer.rows() == [{**FULL, "id": 7, "title": "moved"}]
+    assert letters(writer) == []
+
+
+def test_a_key_that_changed_twice_takes_along_what_changed_between(writer: Writer) -> None:
+    topic = writer.topic
+    topic.send(Event("u", row(1, "second", body="new text"), (2, 1)))
+    move(topic, row(1), row(7, "moved"), (2, 2), 1)
+    topic.send(Event("u", row(7, "third", scan=b"new scan"), (2, 3)), 1)
+    delete, create = Event("d", row(7), (2, 4)), Event("c", row(1, "back"), (2, 4))
+    topic.raw(topic.key(row(7)), topic.value(delete), 1)
+    topic.raw(topic.key(row(1)), topic.value(create), 0, {"__debezium.oldkey": _key(row(7))})
+    writer.write(1)
+    assert writer.rows() == [row(1, "back", "new text", b"new scan")]
+
+
+def test_the_second_half_of_a_key_update_may_come_a_batch_later(writer: Writer) -> None:
+    """By then the old row is gone; what it was is in the table's history, and newer changes in the topic."""
+    topic = writer.topic
+    topic.send(Event("u", row(1, "second", body="new text"), (2, 1)))
+    move(topic, row(1), row(7, "moved"), (2, 2), 1)
+    writer.write(1, 3)
+    assert writer.rows() == []
+    writer.write(3)
+    assert writer.rows() == [row(7, "moved", "new text", b"scan")]
+
+
+def test_the_second_half_of_a_key_update_may_come_a_batch_earlier(writer: Writer) -> None:
+    """The stored row is older than the one that moved: the topic is read on."""
+    topic = writer.topic
+    topic.send(Event("u", row(1, "second", body="new text"), (2, 1)))
+    move(topic, row(1), row(7, "moved"), (2, 2), 1)
+    topic.records.append(topic.records.pop(1))  # partition 1 is ahead of partition 0
+    topic.records.append(topic.records.pop(1))
+    topic.records.append(topic.records.pop(1))
+    writer.write(1, 2)
+    assert row(7, "moved", "new text", b"scan") in writer.rows()
+    writer.write(2)
+    assert writer.rows() == [row(7, "moved", "new text", b"scan")]
+
+
+def test_nobodys_value_puts_the_key_into_quarantine(writer: Writer) -> None:
+    topic = writer.topic
+    topic.send(Event("u", row(9, "never seen whole"), (2, 1)))
+    topic.send(Event("u", row(1, "second"), (2, 2)))
+    topic.send(Event("d", row(1), (2, 3)))
+    topic.send(Event("u", row(1, "after its delete"), (2, 4)))
+    writer.write(1)
+    assert [(one["offset"], one["reason"]) for one in letters(writer)] == [
+        (1, "unavailable_value"),
+        (2, "unavailable_value"),
+        (3, "key_quarantined"),
+        (4, "key_quarantined"),
+    ]
+    assert letters(writer)[0]["message"].endswith("(body, scan)")
+    assert writer.rows() == [FULL]
+
+
+def test_nobodys_value_may_become_null_when_the_policy_says_so(lake: Lake, name: str) -> None:
+    topic = Topic(DOCUMENTS)
+    topic.send(Event("c", FULL, (1, 1)))
+    writer = lake.writer(name, topic, unavailable_value="set_null")
+    writer.write()
+    topic.send(Event("u", row(9, "never seen whole", scan=b"s"), (2, 1)))
+    topic.send(Event("u", row(1, "second"), (2, 2)))
+    writer.write(1)
+    assert writer.rows() == [{**FULL, "title": "second"}, row(9, "never seen whole", None, b"s")]
+    assert letters(writer) == []
+
+
+def test_nobodys_value_may_stop_the_table(lake: Lake, name: str) -> None:
+    topic = Topic(DOCUMENTS)
+    topic.send(Event("c", FULL, (1, 1)))
+    writer = lake.writer(name, topic, unavailable_value="stop")
+    writer.write()
+    topic.send(Event("u", row(9, "never seen whole"), (2, 1)))
+    with pytest.raises(RecordError, match="columns body, scan hold Debezium's placeholder"):
+        writer.write(1)
+    assert writer.rows() == [FULL]
+
+
+def test_an_empty_table_has_no_row_to_take_it_from(lake: Lake, name: str) -> None:
+    topic = Topic(DOCUMENTS)
+    topic.send(Event("u", row(9, "never seen whole"), (2, 1)))
+    topic.send(Event("c", FULL, (2, 2)))
+    writer = lake.writer(name, topic)
+    writer.write()
+    assert writer.rows() == [FULL]
+    assert [one["reason"] for one in letters(writer)] == ["unavailable_value"]

@@ -1,0 +1,74 @@
+"""When keys may be in two partitions, and when that is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from cdc_sink.change.position import SourcePosition
+from cdc_sink.errors import StateError
+from cdc_sink.table.ledger import Claim, Ledger
+from cdc_sink.table.moving import MOST_DELETES, Moving
+
+OPENED = Claim("shop", "q1", "cluster", "topic", "topic-1").open([0, 1])
+
+
+def never() -> Mapping[int, int]:
+    raise AssertionError("the topic's ends were asked for without need")
+
+
+def begun(
+    ledger: Ledger, partitions: int = 2, *key_ids: int, ends: Mapping[int, int] | None = None
+) -> Ledger:
+    return ledger.beginning(partitions, key_ids or (1,), never if ends is None else lambda: ends)
+
+
+def test_nothing_moves_in_a_topic_that_stays_as_it_is() -> None:
+    first = begun(OPENED)
+    assert first.moving is None
+    assert begun(first, 2, 1).moving is None
+    assert first.key_schema_ids == (1,)
+
+
+def test_a_topic_that_grew_moves_keys_until_the_connector_is_known_to_know() -> None:
+    applied = begun(OPENED).advanced({0: 5, 1: 5}, {}, [])
+    grown = begun(applied, 3)
+    assert grown.moving == Moving(2)
+    assert grown.next_offsets == {0: 5, 1: 5, 2: 0}
+    assert begun(grown, 3).moving == Moving(2)  # nothing in the new partition yet
+    proven = begun(grown.advanced({2: 1}, {}, []), 3, ends={0: 9, 1: 9, 2: 4})
+    assert proven.moving == Moving(2, {0: 9, 1: 9, 2: 4})
+    nearly = begun(proven.advanced({0: 9, 1: 8, 2: 4}, {}, []), 3)
+    assert nearly.moving == proven.moving
+    assert begun(nearly.advanced({1: 9}, {}, []), 3).moving is None
+
+
+def test_it_grows_again_while_it_moves() -> None:
+    grown = begun(begun(OPENED).advanced({0: 5}, {}, []), 3)
+    assert grown.moving is not None
+    moving = grown.moving.with_deletes({"k": SourcePosition(1, 1)}, "shop.t")
+    again = begun(Ledger.from_json(grown.to_json()), 4)
+    assert again.moving == Moving(3)
+    assert moving.deleted == {"k": SourcePosition(1, 1)}
+
+
+def test_another_key_schema_moves_keys_from_its_first_record_on() -> None:
+    applied = begun(OPENED).advanced({0: 5, 1: 5}, {}, [])
+    changed = begun(applied, 2, 1, 7, ends={0: 8, 1: 8})
+    assert changed.moving == Moving(2, {0: 8, 1: 8})
+    assert begun(changed, 2, 7).moving == changed.moving
+    assert begun(changed.advanced({0: 8, 1: 8}, {}, []), 2, 7).moving is None
+
+
+def test_a_delete_is_remembered_at_its_newest_place_and_within_bounds() -> None:
+    moving = Moving(2).with_deletes({"k": SourcePosition(2, 0)}, "shop.t")
+    assert moving.with_deletes({"k": SourcePosition(1, 9)}, "shop.t") == moving
+    many = {str(n): SourcePosition(1, n) for n in range(MOST_DELETES)}
+    with pytest.raises(StateError, match="more than 20,000 rows were deleted meanwhile"):
+        moving.with_deletes(many, "shop.t")
+
+
+def test_it_survives_the_ledgers_text() -> None:
+    grown = begun(begun(OPENED), 3)
+    assert Ledger.from_json(grown.to_json()) == grown
