@@ -7,7 +7,7 @@ projection of its fields would run once per field.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column as SparkColumn
@@ -15,8 +15,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
 
-from cdc_sink.change.avro_types import convert_sql, unavailable_sql
-from cdc_sink.change.envelope import Envelope, reader_schema, spark_schema
+from cdc_sink.change.avro_types import unavailable_sql
+from cdc_sink.change.envelope import reader_schema, spark_schema
 from cdc_sink.change.position import position_sql
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.change.wire import frame_prefix, framing_fault_sql
@@ -72,7 +72,7 @@ def decode(records: DataFrame, schemas: WriterSchemas, columns: Sequence[Column]
             from_avro(
                 F.substring("value", PREFIX_BYTES + 1, 2**31 - 1),
                 spark_schema(text),
-                {"avroSchema": reader_schema(text, _known(schemas.envelopes[i], columns))},
+                {"avroSchema": reader_schema(text, _known(schemas, i, columns))},
             ),
         ).alias(f"v{i}")
         for i, text in sorted(schemas.values.items())
@@ -101,9 +101,8 @@ def decode(records: DataFrame, schemas: WriterSchemas, columns: Sequence[Column]
     )
 
 
-def _known(envelope: Envelope, columns: Iterable[Column]) -> list[str]:
-    wanted = {c.name for c in columns}
-    return [f.name for f in envelope.columns if f.name in wanted]
+def _known(schemas: WriterSchemas, schema_id: int, columns: Sequence[Column]) -> list[str]:
+    return [source.field.name for source in schemas.sources(schema_id, columns).values()]
 
 
 @dataclass(frozen=True)
@@ -122,15 +121,16 @@ class _Projection:
         """The key struct; a record without a readable key stops the table."""
         types = {c.name: c.type for c in self.columns}
         whens = []
-        for i, fields in self.schemas.key_fields.items():
+        for i in self.schemas.key_fields:
             parts = [
-                f"{literal(f.name)}, {convert_sql(f, f'k{i}.{quote(f.name)}', types[f.name])}"
-                for f in fields
+                f"{literal(name)}, {source.sql(f'k{i}.{quote(source.field.name)}', types[name])}"
+                for name, source in self.schemas.key_sources(i, self.columns).items()
             ]
             whens.append(f"WHEN k{i} IS NOT NULL THEN named_struct({', '.join(parts)})")
         fault = fault_sql("'key'", "key")
         struct = ", ".join(
-            f"{quote(name)}: {spark_type(types[name])}" for name in self.schemas.key_columns
+            f"{quote(name)}: {spark_type(types[name])}"
+            for name in self.schemas.key_names(self.columns)
         )
         return f"CASE {' '.join(whens)} ELSE CAST({fault} AS STRUCT<{struct}>) END"
 
@@ -154,11 +154,12 @@ class _Projection:
         """The row after the change, in the table's types; missing columns are null."""
 
         def image(i: int) -> str:
-            fields = {f.name: f for f in self.schemas.envelopes[i].columns}
+            sources = self.schemas.sources(i, self.columns)
             parts = []
             for c in self.columns:
-                value = f"v{i}.after.{quote(c.name)}"
-                sql = convert_sql(fields[c.name], value, c.type) if c.name in fields else "NULL"
+                source, sql = sources.get(c.name), "NULL"
+                if source is not None:
+                    sql = source.sql(f"v{i}.after.{quote(source.field.name)}", c.type)
                 parts.append(f"{literal(c.name)}, CAST({sql} AS {spark_type(c.type)})")
             return f"CASE WHEN v{i}.after IS NOT NULL THEN named_struct({', '.join(parts)}) END"
 
@@ -170,9 +171,8 @@ class _Projection:
 
         def names(i: int) -> str:
             tests = {
-                f.name: unavailable_sql(f, f"v{i}.after.{quote(f.name)}")
-                for f in self.schemas.envelopes[i].columns
-                if f.name in {c.name for c in self.columns}
+                name: unavailable_sql(source.field, f"v{i}.after.{quote(source.field.name)}")
+                for name, source in self.schemas.sources(i, self.columns).items()
             }
             found = {name: sql for name, sql in tests.items() if sql}
             if not found or self.schemas.envelopes[i].connector in ("mysql", "mariadb"):
