@@ -119,23 +119,27 @@ def check_connectors(
 
 
 def _refused(where: str, name: str, trace: str, compatibility: Mapping[str, str | None]) -> Finding:
-    subject = next(iter(_SUBJECT.findall(trace)), None)
-    topic = next(iter(_TOPIC.findall(trace)), None)
-    if subject is None and topic is not None:
-        subject = f"{topic.rstrip('.')}-value"
-    level = compatibility.get(subject or "")
-    what = f"subject {subject}" if subject else "a subject that its trace does not name"
+    subject, topic = _first(_SUBJECT, trace), _first(_TOPIC, trace)
+    level = compatibility.get(subject or f"{topic}-value")
+    named = (("subject", subject), ("topic", topic))
+    what = next((f"{kind} {name}" for kind, name in named if name), "its trace does not say which")
     return Finding(
         where,
         "error",
         f"it FAILED: the registry refused the table's new schema (409), {what}"
         + (f", compatibility level {level}" if level else "")
         + "; the changes wait in the source's log",
-        "such as a NOT NULL column without a default: give it a default at the source; or set the "
-        "subject's compatibility to NONE (cdc-sink judges each change by itself), let one record pass, "
-        f"and set it back; either way restart: {_restart(name)}",
+        "such as a changed type, or a NOT NULL column without a default, which a default at the source "
+        "heals; else set the compatibility to NONE (of the subject; with Apicurio of the whole registry, as "
+        "it takes NONE of a subject for no rule), as cdc-sink judges each change by itself, let one record "
+        f"pass, and set it back; either way restart: {_restart(name)}",
         1,
     )
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str | None:
+    found = pattern.search(text)
+    return found[1].rstrip(".") if found else None
 
 
 def _restart(name: str) -> str:

@@ -14,6 +14,7 @@ from iceberg_tables import commit, ledger, make_table
 from test_writer_schemas import key_schema, value_schema
 
 from cdc_sink.cli import main as cli
+from cdc_sink.errors import SchemaError
 from cdc_sink.table.columns import Column
 from cdc_sink.table.evolution import AddColumn, RenameColumn
 from cdc_sink.table.placement import Rules
@@ -52,6 +53,13 @@ def test_a_rename_is_planned_as_one_and_a_written_version_plans_nothing() -> Non
     assert preview(current, ["id"], both, policy).changes == (RenameColumn("n", "m"),)
     done = Versions(both.values, both.keys, (1, 2))
     assert preview([ID, Column("m", "int")], ["id"], done, policy).changes == ()
+
+
+def test_a_changed_primary_key_is_refused_before_a_record_has_it() -> None:
+    both = versions(1, v1={"n": "long"}, v2={"n": "long", "x": "int"})
+    changed = Versions(both.values, {9: key_schema("id"), 10: key_schema("n")}, (1,))
+    with pytest.raises(SchemaError, match=r"the table's rows have the key \(id\)"):
+        preview([ID, Column("n", "long")], ["id"], changed, Rules())
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -192,6 +192,8 @@ def test_a_renamed_key_column_is_one_key_whichever_name_its_schemas_have() -> No
     late = WriterSchemas({1: values[1]}, {3: keys[3]}, policy)
     assert late.key_names([ID]) == ("id",)
     assert late.key_names(columns) == ("uid",)
+    assert list(late.key_sources(3, columns)) == ["uid"]
+    assert list(late.key_sources(3, [ID])) == ["id"]
     assert late.extend(columns) == columns
 
 
