@@ -1,42 +1,104 @@
-"""`cdc-sink plan`: the DDL and SQL that `run` would execute, without executing anything."""
+"""`cdc-sink plan`: the DDL and SQL that `run` would execute, without executing anything.
+
+`--output json` promises `session` (properties), `tables` (name to statements), `notes` (name to
+sentences about the schemas) and `refusals` (name to `where`, `saw`, `remedy`) for tables that would stop.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cdc_sink.clients.catalog import load_table, session_properties
+from cdc_sink.clients.preflight import columns_of
+from cdc_sink.clients.progress import read_ledger
 from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Pipeline, Secret, Target, load_config
-from cdc_sink.errors import ConfigError
-from cdc_sink.table.columns import CDC_COLUMN, TABLE_PROPERTIES, Column, create_table_sql
-from cdc_sink.table.evolution import plan_evolution
+from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError
+from cdc_sink.table.columns import TABLE_PROPERTIES, create_table_sql
 from cdc_sink.table.ledger import OWNER_PROPERTY
 from cdc_sink.table.merge_sql import merge_sql
-from cdc_sink.table.writer_schemas import WriterSchemas
+from cdc_sink.table.preview import Preview, Versions, preview
 
 VIEW = "cdc_sink_batch"
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What is to be said of one table: statements in order, or why it would stop."""
+
+    statements: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    refusal: CdcSinkError | None = None
 
 
 def command(
     config: Annotated[Path, typer.Argument(help="the pipeline's YAML file")],
     output: Annotated[str, typer.Option(help="text or json")] = "text",
 ) -> None:
-    """Print the session properties, DDL and MERGE of every table; reads only."""
+    """Print the session properties, DDL and MERGE of every table; reads only.
+
+    The DDL is what the newest registered schema versions will do, written already or not.
+    Exit code: 0 fine, 1 a schema change is refused and its table would stop, 2 the configuration is
+    at fault, 3 a server is silent.
+    """
     pipeline = load_config(config)
     registry = Registry(pipeline.registry)
-    statements = {
-        table.name: list(_statements(Target(pipeline, table), registry))
-        for table in pipeline.tables
-    }
+    plans = {table.name: plan_table(Target(pipeline, table), registry) for table in pipeline.tables}
     if output == "json":
-        typer.echo(json.dumps({"session": _session(pipeline), "tables": statements}, indent=1))
-        return
-    typer.echo(_render(pipeline, statements))
+        typer.echo(json.dumps(render_json(pipeline, plans), indent=1))
+    else:
+        typer.echo(render_text(pipeline, plans))
+    raise typer.Exit(exit_code(plans))
+
+
+def plan_table(target: Target, registry: Registry) -> TablePlan:
+    """Plan one table, so that its refusal hides no other's.
+
+    Raises: UnavailableError.
+    """
+    try:
+        return _plan(target, registry)
+    except (SchemaError, ConfigError) as refusal:
+        return TablePlan(refusal=refusal)
+
+
+def exit_code(plans: Mapping[str, TablePlan]) -> int:
+    """Return 1 when a schema change is refused, 2 when only the configuration stops a table, else 0."""
+    codes = {plan.refusal.exit_code for plan in plans.values() if plan.refusal is not None}
+    return min(codes, default=0)
+
+
+def render_json(pipeline: Pipeline, plans: Mapping[str, TablePlan]) -> dict[str, object]:
+    """Render what is promised above."""
+    return {
+        "session": _session(pipeline),
+        "tables": {name: list(plan.statements) for name, plan in plans.items()},
+        "notes": {name: list(plan.notes) for name, plan in plans.items()},
+        "refusals": {
+            name: {"where": one.where, "saw": one.saw, "remedy": one.remedy}
+            for name, plan in plans.items()
+            if (one := plan.refusal) is not None
+        },
+    }
+
+
+def render_text(pipeline: Pipeline, plans: Mapping[str, TablePlan]) -> str:
+    """Render SQL; everything that is not a statement is a comment."""
+    lines = ["-- Spark session properties; spark.jars: `python -m cdc_sink.spark.jars` prints them"]
+    lines += [f"-- {k}={v}" for k, v in _session(pipeline).items()]
+    for name, plan in plans.items():
+        lines += ["", f"-- {name}", *(f"-- {note}" for note in plan.notes)]
+        lines += [f"{text};" for text in plan.statements]
+        if plan.refusal is not None:
+            lines += [f"-- REFUSED, the table would stop: {plan.refusal.where}: {plan.refusal.saw}"]
+            lines += [f"-- remedy: {plan.refusal.remedy}"]
+    return "\n".join(lines)
 
 
 def _session(pipeline: Pipeline) -> dict[str, str]:
@@ -46,42 +108,40 @@ def _session(pipeline: Pipeline) -> dict[str, str]:
     return session_properties(pipeline.catalog.model_copy(update={"properties": masked}))
 
 
-def _render(pipeline: Pipeline, statements: dict[str, list[str]]) -> str:
-    lines = ["-- Spark session properties; spark.jars: `python -m cdc_sink.spark.jars` prints them"]
-    lines += [f"-- {k}={v}" for k, v in _session(pipeline).items()]
-    for name, texts in statements.items():
-        lines += ["", f"-- {name}", *(f"{text};" for text in texts)]
-    return "\n".join(lines)
-
-
-def _statements(target: Target, registry: Registry) -> Iterator[str]:
-    schemas = _newest(target, registry)
+def _plan(target: Target, registry: Registry) -> TablePlan:
     table = load_table(target.pipeline.catalog, target.where)
-    keys = schemas.key_columns
-    if table is None:
-        columns = schemas.extend(())
-        yield f"CREATE NAMESPACE IF NOT EXISTS {target.identifier.rpartition('.')[0]}"
-        yield from create_table_sql(
-            target.identifier,
-            columns,
-            keys,
-            buckets=target.table.buckets,
-            bucket_column=target.table.bucket_column,
-            properties={**TABLE_PROPERTIES, OWNER_PROPERTY: target.pipeline.name},
-        )
-    else:
-        current = tuple(
-            Column(f.name, str(f.field_type).replace(", ", ","), f.required)
-            for f in table.schema().fields
-            if f.name != CDC_COLUMN
-        )
-        columns = schemas.extend(current)
-        for change in plan_evolution(current, columns, keys):
-            yield change.sql(target.identifier)
-    yield merge_sql(target.identifier, VIEW, columns, keys)
+    found = None if table is None else read_ledger(table)
+    versions = _read_versions(target, registry, found[0].schema_ids if found else ())
+    current = () if table is None else columns_of(table)
+    identifier = [] if table is None else sorted(table.schema().identifier_field_names())
+    seen = preview(current, identifier, versions, target.table)
+    made = [] if table is not None else list(_creation(target, seen))
+    changed = [change.sql(target.identifier) for change in seen.changes]
+    merge = merge_sql(target.identifier, VIEW, seen.columns, seen.key_columns)
+    return TablePlan((*made, *changed, merge), tuple(_notes(seen)) if table is not None else ())
 
 
-def _newest(target: Target, registry: Registry) -> WriterSchemas:
+def _creation(target: Target, seen: Preview) -> Iterator[str]:
+    yield f"CREATE NAMESPACE IF NOT EXISTS {target.identifier.rpartition('.')[0]}"
+    yield from create_table_sql(
+        target.identifier,
+        seen.columns,
+        seen.key_columns,
+        buckets=target.table.buckets,
+        bucket_column=target.table.bucket_column,
+        properties={**TABLE_PROPERTIES, OWNER_PROPERTY: target.pipeline.name},
+    )
+
+
+def _notes(seen: Preview) -> Iterator[str]:
+    if seen.coming:
+        ids = ", ".join(map(str, seen.coming))
+        yield f"registered and not written yet: schema id {ids}"
+    if seen.unfilled:
+        yield f"null in rows of the newest schema: {', '.join(seen.unfilled)}"
+
+
+def _read_versions(target: Target, registry: Registry, written: tuple[int, ...]) -> Versions:
     topic = target.table.topic
     values, keys = registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key")
     if not values or not keys:
@@ -90,5 +150,4 @@ def _newest(target: Target, registry: Registry) -> WriterSchemas:
             f"the registry has no schema under {topic}-key and {topic}-value yet",
             remedy="start the connector and let it write its first record",
         )
-    newest = max(values)
-    return WriterSchemas({newest: values[newest]}, {max(keys): keys[max(keys)]})
+    return Versions(values, keys, written)

@@ -1,25 +1,66 @@
-"""Kafka Connect's REST interface: the few calls the demo and the tests need."""
+"""Kafka Connect's REST interface: the few calls the demo, the tests and `check` need.
+
+Rule this file owns: of a connector's settings only those that `check` judges are kept; the others may be
+secret.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
 import httpx2
 
-from cdc_sink.errors import ConfigError, UnavailableError
+from cdc_sink import config
+from cdc_sink.errors import CdcSinkError, ConfigError, UnavailableError
+from cdc_sink.table.connector_findings import (
+    CONVERTER,
+    IGNORE_DEFAULT,
+    TOPIC_PREFIX,
+    ConnectorReading,
+)
 
 _POLL_S = 0.2
+_KEPT = (TOPIC_PREFIX, CONVERTER, IGNORE_DEFAULT)
 
 
 class Connect:
     """One Connect worker group."""
 
-    def __init__(self, url: str, *, timeout_s: float = 30) -> None:
+    def __init__(
+        self, url: str, *, timeout_s: float = 30, login: tuple[str, str] | None = None
+    ) -> None:
         self._url = url.rstrip("/")
-        self._client = httpx2.Client(timeout=timeout_s)
+        self._client = httpx2.Client(timeout=timeout_s, auth=login)
+
+    @classmethod
+    def of(cls, given: config.Connect) -> Connect:
+        """Open a client; nothing is asked yet. Raises ConfigError when the password can't be read."""
+        login = None
+        if given.user is not None and given.password is not None:
+            login = given.user, given.password.reveal()
+        return cls(given.url, timeout_s=given.timeout_s, login=login)
+
+    def connectors(self) -> list[ConnectorReading]:
+        """Return every connector, with the traces of its parts that FAILED.
+
+        Raises: UnavailableError when Connect is silent, ConfigError when it refuses the user.
+        """
+        path = "/connectors?expand=info&expand=status"
+        answer = self._call("GET", path)
+        try:
+            return [
+                ConnectorReading(
+                    name=str(name),
+                    settings={k: v for k, v in one["info"]["config"].items() if k in _KEPT},
+                    failed=dict(_failed_parts(one["status"])),
+                )
+                for name, one in sorted(answer.items())
+            ]
+        except (KeyError, TypeError, AttributeError) as cause:
+            raise self._unavailable("the answer isn't Kafka Connect's") from cause
 
     def put_connector(self, name: str, settings: Mapping[str, str]) -> None:
         """Create the connector or change its settings; the same settings again change nothing.
@@ -87,6 +128,8 @@ class Connect:
                 remedy="PUT the same settings to /connector-plugins/<class>/config/validate, which "
                 "names the faults",
             )
+        if answer.status_code in (401, 403):
+            raise self._refused(answer.status_code)
         if answer.status_code >= 300:
             # 409: the group is rebalancing, which passes.
             raise self._unavailable(f"{path}: it answered HTTP {answer.status_code}")
@@ -95,5 +138,20 @@ class Connect:
         except ValueError as cause:
             raise self._unavailable(f"{path}: the answer isn't JSON") from cause
 
+    def _refused(self, status: int) -> CdcSinkError:
+        return ConfigError(
+            f"connect {self._url}",
+            f"the user is refused (HTTP {status})",
+            remedy="correct connect.user and connect.password, or the user's rights",
+        )
+
     def _unavailable(self, saw: str) -> UnavailableError:
         return UnavailableError(f"connect {self._url}", saw, remedy="start Kafka Connect")
+
+
+def _failed_parts(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    parts = [("connector", status["connector"])]
+    parts += [(f"task {task['id']}", task) for task in status["tasks"]]
+    for name, part in parts:
+        if part["state"] == "FAILED":
+            yield name, str(part.get("trace") or "")

@@ -17,11 +17,13 @@ from pyiceberg.table import Table
 
 from cdc_sink import config
 from cdc_sink.clients.catalog import load_table, open_catalog
+from cdc_sink.clients.connect import Connect
 from cdc_sink.clients.kafka import Cluster
 from cdc_sink.clients.progress import read_ledger
 from cdc_sink.clients.registry import Registry
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.columns import CDC_COLUMN, Column
+from cdc_sink.table.connector_findings import ConnectorReading, check_connectors, check_defaults
 from cdc_sink.table.findings import (
     Finding,
     SchemaReading,
@@ -46,14 +48,18 @@ class Servers:
     cluster: Cluster | None
     cluster_id: str
     catalog: config.Catalog | None
+    connectors: tuple[ConnectorReading, ...] = ()
 
 
 def check_pipeline(pipeline: config.Pipeline) -> list[Finding]:
     """Return everything there is to say about a pipeline, servers first, then table by table."""
     findings: list[Finding] = [*check_secrets(pipeline), *check_folders(pipeline)]
     servers = _reach_servers(pipeline, findings)
+    levels: dict[str, str | None] = {}
     for table in pipeline.tables:
-        findings += _check_table(pipeline, table, servers)
+        findings += _check_table(pipeline, table, servers, levels)
+    topics = [table.topic for table in pipeline.tables]
+    findings += check_connectors(servers.connectors, topics, levels)
     # Two tables may share a fault, such as a user without rights.
     return list(dict.fromkeys(findings))
 
@@ -62,6 +68,7 @@ def check_secrets(pipeline: config.Pipeline) -> Iterator[Finding]:
     """Report each secret reference that leads nowhere; only those verify needs are warnings."""
     needed: list[object] = [
         pipeline.registry.password,
+        None if pipeline.connect is None else pipeline.connect.password,
         *pipeline.kafka.properties.values(),
         *pipeline.catalog.properties.values(),
         *pipeline.spark.conf.values(),
@@ -120,7 +127,23 @@ def _reach_servers(pipeline: config.Pipeline, findings: list[Finding]) -> Server
     if catalog is not None:
         findings.append(catalog)
     reached = catalog is not None
-    return Servers(registry, cluster, cluster_id, pipeline.catalog if reached else None)
+    connectors = _reach_connect(pipeline, findings)
+    return Servers(registry, cluster, cluster_id, pipeline.catalog if reached else None, connectors)
+
+
+def _reach_connect(
+    pipeline: config.Pipeline, findings: list[Finding]
+) -> tuple[ConnectorReading, ...]:
+    given = pipeline.connect
+    if given is None:
+        return ()
+    connectors = _attempt(findings, lambda: Connect.of(given).connectors())
+    if connectors is None:
+        return ()
+    findings.append(
+        Finding(f"connect {given.url}", "ok", f"answers, {len(connectors)} connector(s)")
+    )
+    return tuple(connectors)
 
 
 def _reach_catalog(catalog: config.Catalog) -> Finding:
@@ -138,7 +161,13 @@ def _reach_catalog(catalog: config.Catalog) -> Finding:
     return Finding(where, "ok", "answers")
 
 
-def _check_table(pipeline: config.Pipeline, table: config.Table, servers: Servers) -> list[Finding]:
+def _check_table(
+    pipeline: config.Pipeline,
+    table: config.Table,
+    servers: Servers,
+    levels: dict[str, str | None],
+) -> list[Finding]:
+    """Judge one table; `levels` is told the compatibility level of its subject."""
     findings: list[Finding] = []
     wish = Wish(
         pipeline=pipeline.name,
@@ -149,6 +178,7 @@ def _check_table(pipeline: config.Pipeline, table: config.Table, servers: Server
         buckets=table.buckets,
         bucket_column=table.bucket_column,
         generation=table.generation,
+        policy=table,
     )
     target = topic = None
     if servers.catalog is not None:
@@ -167,8 +197,11 @@ def _check_table(pipeline: config.Pipeline, table: config.Table, servers: Server
     if (registry := servers.registry) is not None:
         schemas = _attempt(findings, lambda: _read_schemas(registry, table.topic))
         if schemas is not None:
+            levels[f"{table.topic}-value"] = schemas.compatibility
+            writer = next((one for one in servers.connectors if one.writes(table.topic)), None)
             findings += check_schemas(wish, schemas, topic)
-            findings += [] if target is None else check_growth(schemas, target)
+            findings += check_defaults(wish, schemas, writer)
+            findings += [] if target is None else check_growth(wish, schemas, target)
     return findings
 
 

@@ -22,6 +22,7 @@ from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError, UnavailableE
 _NO_SUBJECT = 40401
 _NO_SCHEMA = 40403
 _NO_LEVEL_OF_ITS_OWN = 40408
+_APICURIO = "/apis/ccompat/"
 
 Answer = TypeVar("Answer")
 
@@ -79,7 +80,8 @@ class Registry:
         Raises: UnavailableError when the registry doesn't answer.
         """
         own = self._ask(lambda: self._client.get_compatibility(subject), f"subject {subject}")
-        if own is not None:
+        # Apicurio 2.6 says NONE of a subject that has no rule of its own, and drops the rule for NONE.
+        if own is not None and not (own == "NONE" and _APICURIO in self._url):
             return str(own)
         return str(self._ask(self._client.get_compatibility, "compatibility level") or "NONE")
 

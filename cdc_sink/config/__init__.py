@@ -3,6 +3,7 @@
 from cdc_sink.config.load import load_config
 from cdc_sink.config.models import (
     Catalog,
+    Connect,
     Database,
     Defaults,
     Kafka,
@@ -17,6 +18,7 @@ from cdc_sink.config.secrets import Properties, Secret, revealed
 
 __all__ = [
     "Catalog",
+    "Connect",
     "Database",
     "Defaults",
     "Kafka",

@@ -93,6 +93,33 @@ class Registry(Frozen):
         return self
 
 
+class Connect(Frozen):
+    """Kafka Connect's REST interface, where the connectors run; read by check only."""
+
+    url: str = Field(
+        pattern=r"^https?://[^\s@]+$",
+        description="base address, without user or password; no default",
+    )
+    user: str | None = Field(
+        default=None, description="user for basic authentication; default none"
+    )
+    password: Secret | None = Field(
+        default=None, description="reference to the password; default none"
+    )
+    timeout_s: float = Field(
+        default=10,
+        gt=0,
+        le=300,
+        description="seconds, (0, 300], default 10: Connect answers in one",
+    )
+
+    @model_validator(mode="after")
+    def _require_both(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("`user` and `password` come together")
+        return self
+
+
 class Catalog(Frozen):
     """The Iceberg catalog that holds the tables."""
 
@@ -198,6 +225,19 @@ class TableSettings(Frozen):
         "partition, or nothing orders it against the rows); ignore; default stop: it is rarely meant "
         "for the copy",
     )
+    schema_change: Literal["additive", "frozen"] = Field(
+        default="additive",
+        description="what a change of the source's columns may do to the table: add, widen and rename "
+        "columns, or nothing (the table stops; a dropped column still turns null); default additive: "
+        "nothing stored is lost by it",
+    )
+    on_incompatible: Literal["stop", "second_column", "text"] = Field(
+        default="stop",
+        description="a source column's new type that the table's column can't hold: stop the table; "
+        "write it to a second column `name__type` from then on, `name` being null; or write its exact "
+        "text to `name` if that is a string already, else to a second column `name__string`; default "
+        "stop: which one readers can use is for you to say",
+    )
     generation: int = Field(
         default=0,
         ge=0,
@@ -237,6 +277,27 @@ class Table(TableSettings):
     bucket_column: str | None = Field(
         default=None, description="key column to hash; default: the first column of the record key"
     )
+    renames: dict[str, str] = Field(
+        default_factory=dict,
+        description="columns renamed at the source, `old: new`: the table's column is renamed, and "
+        "records with the old name go on to fill it; may be said before or with the rename, and stays "
+        "as long as the topic has records with the old name; default none: a rename adds a column",
+    )
+
+    @field_validator("renames")
+    @classmethod
+    def _require_plain_renames(cls, given: dict[str, str]) -> dict[str, str]:
+        for old, new in given.items():
+            if new in given:
+                raise ValueError(
+                    f"{old} → {new} → {given[new]}: no chains or swaps; say for every old name what the "
+                    "column is called now"
+                )
+            if old.lower() == new.lower() or "_cdc" in (old.lower(), new.lower()):
+                raise ValueError(
+                    f"{old} → {new}: two names that differ by more than case, and neither is _cdc"
+                )
+        return given
 
     @property
     def name(self) -> str:
@@ -282,6 +343,7 @@ class Pipeline(Frozen):
     )
     kafka: Kafka
     registry: Registry
+    connect: Connect | None = None
     catalog: Catalog
     checkpoints: Annotated[str, Field(description="URI or absolute path all executors can reach")]
     spark: Spark = Spark()

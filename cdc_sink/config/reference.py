@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from cdc_sink.config.models import (
     Catalog,
+    Connect,
     Database,
     Defaults,
     Kafka,
@@ -35,6 +36,7 @@ A secret is written as a reference, `{env: NAME}` or `{file: PATH}`; a value in 
 _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("kafka", Kafka),
     ("registry", Registry),
+    ("connect", Connect),
     ("catalog", Catalog),
     ("spark", Spark),
     ("defaults", Defaults),

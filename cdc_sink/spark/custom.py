@@ -36,7 +36,8 @@ def read_changes(spark: SparkSession, table: Target) -> DataFrame:
     require_session(spark, table.pipeline)
     services, topic = Services.of(table.pipeline), table.table.topic
     registry = services.registry
-    schemas = WriterSchemas(registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key"))
+    values, keys = registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key")
+    schemas = WriterSchemas(values, keys, table.table)
     if not schemas.values or not schemas.keys:
         raise ConfigError(
             table.where,

@@ -7,7 +7,7 @@ projection of its fields would run once per field.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column as SparkColumn
@@ -16,14 +16,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
 
 from cdc_sink.change.avro_schema import decimal_digits
-from cdc_sink.change.avro_types import (
-    convert_sql,
-    decimal_type,
-    set_aside,
-    unavailable_sql,
-    value_fault_reason,
-)
-from cdc_sink.change.envelope import AvroField, Envelope, reader_schema, spark_schema
+from cdc_sink.change.avro_types import decimal_type, set_aside, unavailable_sql
+from cdc_sink.change.envelope import AvroField, reader_schema, spark_schema
 from cdc_sink.change.position import position_sql
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.change.wire import frame_prefix, framing_fault_sql
@@ -94,7 +88,7 @@ def decode(
                 F.substring("value", PREFIX_BYTES + 1, 2**31 - 1),
                 spark_schema(text),
                 {
-                    "avroSchema": reader_schema(text, _known(schemas.envelopes[i], columns)),
+                    "avroSchema": reader_schema(text, _known(schemas, i, columns)),
                     "mode": "PERMISSIVE" if sets_aside else "FAILFAST",
                 },
             ),
@@ -131,9 +125,8 @@ def decode(
     )
 
 
-def _known(envelope: Envelope, columns: Iterable[Column]) -> list[str]:
-    wanted = {c.name for c in columns}
-    return [f.name for f in envelope.columns if f.name in wanted]
+def _known(schemas: WriterSchemas, schema_id: int, columns: Sequence[Column]) -> list[str]:
+    return [source.field.name for source in schemas.sources(schema_id, columns).values()]
 
 
 def _sent_type(key_field: AvroField) -> str:
@@ -163,10 +156,10 @@ class _Projection:
         """The key struct; a record without a readable key stops the table."""
         types = {c.name: c.type for c in self.columns}
         whens = []
-        for i, fields in self.schemas.key_fields.items():
+        for i in self.schemas.key_fields:
             parts = [
-                f"{literal(f.name)}, {convert_sql(f, f'k{i}.{quote(f.name)}', types[f.name])}"
-                for f in fields
+                f"{literal(name)}, {source.sql(f'k{i}.{quote(source.field.name)}', types[name])}"
+                for name, source in self.schemas.key_sources(i, self.columns).items()
             ]
             whens.append(f"WHEN k{i} IS NOT NULL THEN named_struct({', '.join(parts)})")
         if self.sets_aside:
@@ -176,21 +169,22 @@ class _Projection:
             )
         fault = fault_sql("'key'", "key")
         struct = ", ".join(
-            f"{quote(name)}: {spark_type(types[name])}" for name in self.schemas.key_columns
+            f"{quote(name)}: {spark_type(types[name])}"
+            for name in self.schemas.key_names(self.columns)
         )
         return f"CASE {' '.join(whens)} ELSE CAST({fault} AS STRUCT<{struct}>) END"
 
     def old_key(self) -> str:
         """The key that a key update changed, from Debezium's header; null for any other record."""
         types = {c.name: c.type for c in self.columns}
-        fields = [f for _, f in sorted(self.schemas.key_fields.items())][-1]
+        sources = self.schemas.key_sources(max(self.schemas.key_fields), self.columns)
         header = f"get(filter(headers, h -> h.key = '{OLD_KEY}'), 0).value"
-        sent = ", ".join(f"{quote(f.name)} {_sent_type(f)}" for f in fields)
+        sent = ", ".join(f"{quote(s.field.name)} {_sent_type(s.field)}" for s in sources.values())
         # Connect writes texts as they are, line ends included.
         read = f"from_json(CAST({header} AS STRING), {literal(sent)}, {JSON_OPTIONS})"
         parts = [
-            f"{literal(f.name)}, {convert_sql(f, f'{read}.{quote(f.name)}', types[f.name])}"
-            for f in fields
+            f"{literal(name)}, {source.sql(f'{read}.{quote(source.field.name)}', types[name])}"
+            for name, source in sources.items()
         ]
         return f"CASE WHEN {header} IS NOT NULL THEN named_struct({', '.join(parts)}) END"
 
@@ -233,33 +227,28 @@ class _Projection:
 
     def value_fault(self, i: int) -> str:
         """The first value of a row that the table can't hold, as `value|column: reason`."""
-        found = []
-        for c, field in self.sources(i):
-            reason = value_fault_reason(field, c.type)
-            if reason is not None:
-                value = f"v{i}.after.{quote(field.name)}"
-                bad = f"({convert_sql(field, value, c.type, fault=set_aside)}) IS NULL"
+        sources, found = self.schemas.sources(i, self.columns), []
+        for c in self.columns:
+            source = sources.get(c.name)
+            reason = source.fault_reason(c.type) if source else None
+            if source is not None and reason is not None:
+                value = f"v{i}.after.{quote(source.field.name)}"
+                bad = f"({source.sql(value, c.type, fault=set_aside)}) IS NULL"
                 text = literal(f"value|{c.name}: {reason}")
                 found.append(f"CASE WHEN {value} IS NOT NULL AND {bad} THEN {text} END")
         return f"coalesce({', '.join([*found, 'CAST(NULL AS STRING)'])})"
-
-    def sources(self, i: int) -> list[tuple[Column, AvroField]]:
-        """Which field of a writer schema feeds which column."""
-        fields = {f.name: f for f in self.schemas.envelopes[i].columns}
-        return [(c, fields[c.name]) for c in self.columns if c.name in fields]
 
     def after(self) -> str:
         """The row after the change, in the table's types; missing columns are null."""
 
         def image(i: int) -> str:
-            fields = {c.name: f for c, f in self.sources(i)}
+            sources = self.schemas.sources(i, self.columns)
             fault = set_aside if self.sets_aside else None
             parts = []
             for c in self.columns:
-                sql = "NULL"
-                if c.name in fields:
-                    value = f"v{i}.after.{quote(fields[c.name].name)}"
-                    sql = convert_sql(fields[c.name], value, c.type, fault=fault)
+                source, sql = sources.get(c.name), "NULL"
+                if source is not None:
+                    sql = source.sql(f"v{i}.after.{quote(source.field.name)}", c.type, fault=fault)
                 parts.append(f"{literal(c.name)}, CAST({sql} AS {spark_type(c.type)})")
             return f"CASE WHEN v{i}.after IS NOT NULL THEN named_struct({', '.join(parts)}) END"
 
@@ -271,8 +260,8 @@ class _Projection:
 
         def names(i: int) -> str:
             tests = {
-                c.name: unavailable_sql(f, f"v{i}.after.{quote(f.name)}")
-                for c, f in self.sources(i)
+                name: unavailable_sql(source.field, f"v{i}.after.{quote(source.field.name)}")
+                for name, source in self.schemas.sources(i, self.columns).items()
             }
             found = {name: sql for name, sql in tests.items() if sql}
             if not found or self.schemas.envelopes[i].connector in ("mysql", "mariadb"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -64,6 +64,10 @@ class RecordWriter:
     topic: Topic
     schemas: WriterSchemas = field(default_factory=lambda: WriterSchemas({}, {}))
     _sets_aside: bool = False
+
+    def __post_init__(self) -> None:
+        """Read the schemas as the table's settings say."""
+        self.schemas = replace(self.schemas, policy=self.sink.target.table)
 
     def write(self, records: DataFrame, batch_id: int) -> BatchFacts | None:
         """Apply one micro-batch of Kafka records; None when nothing in it could change the table.

@@ -39,6 +39,7 @@ from cdc_sink.spark.failpoints import (
     TABLE_CREATED,
     TABLE_EVOLVED,
     TABLE_HALF_CREATED,
+    TABLE_HALF_EVOLVED,
     TABLE_OPENED,
     failpoint,
 )
@@ -63,7 +64,7 @@ from cdc_sink.table.columns import (
     identifier_sql,
 )
 from cdc_sink.table.dead_letters import NAMED_BY, State
-from cdc_sink.table.evolution import plan_evolution
+from cdc_sink.table.evolution import plan_evolution, require_key
 from cdc_sink.table.guard import newer_sql
 from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, OWNER_PROPERTY, Claim, Ledger
 from cdc_sink.table.merge_sql import key_alias
@@ -283,11 +284,13 @@ class Sink:
     def _evolve(self, table: IcebergTable, changes: DataFrame) -> IcebergTable:
         keys = key_names(changes)
         wanted = struct_columns(changes, "after", keys)
-        steps = plan_evolution(table.columns(), wanted, keys)
+        require_key(table.key_columns(), keys, self.target.table)
+        steps = plan_evolution(table.columns(), wanted, keys, self.target.table, in_place=True)
         if not steps:
             return table
         for step in steps:
             self.spark.sql(step.sql(self.target.identifier))
+            failpoint(TABLE_HALF_EVOLVED)
         failpoint(TABLE_EVOLVED)
         evolved = IcebergTable.load(self.spark, self.target)
         if evolved is None or evolved.snapshot_id != table.snapshot_id:

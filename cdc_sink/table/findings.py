@@ -15,8 +15,10 @@ from cdc_sink.change.avro_types import column_type
 from cdc_sink.change.envelope import AvroField, Envelope, parse_key
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.columns import Column, require_distinct
-from cdc_sink.table.evolution import plan_evolution
+from cdc_sink.table.evolution import describe
 from cdc_sink.table.ledger import Claim, Ledger
+from cdc_sink.table.placement import DEFAULT_POLICY, Policy
+from cdc_sink.table.preview import Versions, preview
 
 _DAY_MS = 24 * 3600 * 1000
 _CONFIG, _UNAVAILABLE = 2, 3
@@ -88,6 +90,7 @@ class Wish:
     buckets: int = 8
     bucket_column: str | None = None
     generation: int = 0
+    policy: Policy = DEFAULT_POLICY
 
 
 # --- the topic ----------------------------------------------------------------------------------
@@ -243,7 +246,8 @@ def _check_key(
             "remove transforms that change the key, or column.exclude.list for key columns",
             1,
         )
-    if wish.buckets and wish.bucket_column is not None and wish.bucket_column not in names:
+    known = {*names, *(old for old, new in wish.policy.renames.items() if new in names)}
+    if wish.buckets and wish.bucket_column is not None and wish.bucket_column not in known:
         yield Finding(
             where,
             "error",
@@ -298,17 +302,22 @@ def check_ledger(
         yield Finding.of(error)
 
 
-def check_growth(schemas: SchemaReading, target: TargetReading) -> Iterator[Finding]:
+def check_growth(wish: Wish, schemas: SchemaReading, target: TargetReading) -> Iterator[Finding]:
     """Judge whether the newest writer schema fits the table's columns, or can be made to."""
     if schemas.value is None or schemas.key is None:
         return
     try:
-        keys = [one.name for one in parse_key(schemas.key)]
-        fields = Envelope.parse(schemas.value).columns
-        wanted = [Column(one.name, column_type(one).iceberg, not one.nullable) for one in fields]
+        parse_key(schemas.key)
+        for one in Envelope.parse(schemas.value).columns:
+            column_type(one)
     except CdcSinkError:
         return  # reported by check_schemas
     try:
-        plan_evolution(target.columns, wanted, keys)
+        newest = Versions({1: schemas.value}, {2: schemas.key})
+        changes = preview(target.columns, target.key_columns, newest, wish.policy).changes
     except CdcSinkError as error:
         yield Finding.of(error)
+        return
+    if changes:
+        said = "; ".join(describe(change) for change in changes)
+        yield Finding(f"table {wish.table}", "ok", f"the newest schema will {said}")

@@ -1,16 +1,47 @@
-"""The writer schemas of one topic, as the table sees them: which columns they ask for, and which key."""
+"""The writer schemas of one topic, as the table sees them: which columns they ask for, which key, and
+which of their fields fills which column.
+
+A column has one name here, the newest that the table or a schema knows (`renames`), whatever name a
+schema has for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from cdc_sink.change.avro_types import column_type
+from cdc_sink.change.avro_types import Fault, column_type, convert_sql, value_fault_reason
 from cdc_sink.change.envelope import AvroField, Envelope, parse_key
+from cdc_sink.change.text import text_fault_reason, text_sql
 from cdc_sink.errors import SchemaError
 from cdc_sink.table.columns import Column
 from cdc_sink.table.evolution import merge_columns
+from cdc_sink.table.placement import DEFAULT_POLICY, Policy, current_name, place
+
+
+@dataclass(frozen=True)
+class Source:
+    """The field of a writer schema that fills one column of the table."""
+
+    field: AvroField
+    as_text: bool = False
+
+    def sql(self, value: str, target: str, *, fault: Fault | None = None) -> str:
+        """Render the conversion of a decoded value to the column's Iceberg type.
+
+        In:     fault, as for `convert_sql`.
+        Raises: as `convert_sql`.
+        """
+        if self.as_text:
+            return text_sql(self.field, value, fault=fault)
+        return convert_sql(self.field, value, target, fault=fault)
+
+    def fault_reason(self, target: str) -> str | None:
+        """Say for which reason the conversion can fail; None when it can't."""
+        if self.as_text:
+            return text_fault_reason(self.field)
+        return value_fault_reason(self.field, target)
 
 
 @dataclass(frozen=True)
@@ -19,6 +50,7 @@ class WriterSchemas:
 
     values: Mapping[int, str]
     keys: Mapping[int, str]
+    policy: Policy = DEFAULT_POLICY
 
     @cached_property
     def envelopes(self) -> dict[int, Envelope]:
@@ -32,27 +64,56 @@ class WriterSchemas:
 
     @property
     def key_columns(self) -> tuple[str, ...]:
-        """Names of the key columns. Raises SchemaError when two key schemas disagree."""
-        seen = {tuple(f.name for f in fields) for fields in self.key_fields.values()}
+        """Names of the key columns, as far as the schemas themselves tell."""
+        return self.key_names(())
+
+    def key_names(self, columns: Iterable[Column]) -> tuple[str, ...]:
+        """Names of the key columns in a table of these columns.
+
+        Raises: SchemaError when two key schemas disagree.
+        """
+        names = self._names(columns)
+        seen = {tuple(self._now(f.name, names) for f in key) for key in self.key_fields.values()}
         if len(seen) != 1:
             raise SchemaError(
                 "key schema",
                 f"key schemas {sorted(self.keys)} name different columns: {sorted(seen)}",
-                remedy="the primary key changed: rebuild the table with `cdc-sink backfill`",
+                remedy="if a key column was renamed, say so in `renames`; else the primary key changed: "
+                "build a new table from a new source snapshot in a new topic",
             )
         return next(iter(seen))
 
-    def columns(self, schema_id: int) -> tuple[Column, ...]:
-        """The table columns that one writer schema asks for; key columns are required."""
-        keys = self.key_columns
+    def columns(self, schema_id: int, table: Iterable[Column] = ()) -> tuple[Column, ...]:
+        """The columns that one writer schema asks of a table; key columns are required."""
+        names, keys = self._names(table), self.key_names(table)
         return tuple(
-            Column(f.name, column_type(f).iceberg, required=f.name in keys)
-            for f in self.envelopes[schema_id].columns
+            Column(name, column_type(f).iceberg, required=name in keys)
+            for name, f in self._named_fields(schema_id, names)
         )
+
+    def sources(self, schema_id: int, columns: Sequence[Column]) -> dict[str, Source]:
+        """Which field of a writer schema fills which column; a column left out gets null.
+
+        In: the table's columns, extended by this schema.
+        """
+        types = {column.name: column.type for column in columns}
+        found: dict[str, Source] = {}
+        for name, field in self._named_fields(schema_id, self._names(columns)):
+            if name not in types:
+                continue
+            at = place(name, column_type(field).iceberg, types, self.policy.on_incompatible)
+            # A type that has no place is refused by the conversion, which names both.
+            found[at.name if at else name] = Source(field, at is not None and at.as_text)
+        return found
+
+    def key_sources(self, key_id: int, columns: Sequence[Column]) -> dict[str, Source]:
+        """Which field of a key schema fills which key column, in the key's order."""
+        names = self._names(columns)
+        return {self._now(f.name, names): Source(f) for f in self.key_fields[key_id]}
 
     def plus(self, values: Mapping[int, str], keys: Mapping[int, str]) -> WriterSchemas:
         """The same with more schemas."""
-        return WriterSchemas({**self.values, **values}, {**self.keys, **keys})
+        return replace(self, values={**self.values, **values}, keys={**self.keys, **keys})
 
     def extend(self, columns: Sequence[Column]) -> tuple[Column, ...]:
         """A table's columns, extended by what these schemas add, older ids first.
@@ -60,5 +121,24 @@ class WriterSchemas:
         Raises: SchemaError when a writer schema does not fit.
         """
         for schema_id in sorted(self.values):
-            columns = merge_columns(columns, self.columns(schema_id), self.key_columns)
+            wanted = self.columns(schema_id, columns)
+            columns = merge_columns(columns, wanted, self.key_names(columns), self.policy)
         return tuple(columns)
+
+    def _names(self, columns: Iterable[Column]) -> frozenset[str]:
+        """Every name at hand: the table's and those of all schemas, so that none depends on an order."""
+        fields = [f for e in self.envelopes.values() for f in e.columns]
+        fields += [f for key in self.key_fields.values() for f in key]
+        return frozenset({column.name for column in columns} | {f.name for f in fields})
+
+    def _now(self, name: str, names: Collection[str]) -> str:
+        return current_name(name, names, self.policy.renames)
+
+    def _named_fields(self, schema_id: int, names: Collection[str]) -> list[tuple[str, AvroField]]:
+        fields = self.envelopes[schema_id].columns
+        own = {f.name for f in fields}
+        # A schema with both names means two columns; the plan refuses it.
+        return [
+            (f.name if self.policy.renames.get(f.name) in own else self._now(f.name, names), f)
+            for f in fields
+        ]

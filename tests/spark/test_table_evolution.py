@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from debezium import ITEMS, Event, SourceTable, Topic, decimal, item, optional
+from debezium import ITEMS, Event, SourceTable, Topic, decimal, item, optional, semantic
 from lake import PIPELINE, Lake, Writer
 
 from cdc_sink.errors import ConfigError, SchemaError, StateError
+from cdc_sink.spark import sink as sink_module
+from cdc_sink.spark.failpoints import TABLE_HALF_EVOLVED
 
 BEFORE = SourceTable({"id": "int", "n": optional("int"), "price": optional(decimal(6, 2))})
 AFTER = SourceTable(
@@ -91,8 +96,9 @@ def test_a_column_that_cannot_become_the_other_type_stops_the_table(lake: Lake, 
         writer.write(2)
     assert str(refused.value) == (
         "column n: the table holds int, the writer sends string, and the one can't become the other "
-        "without loss; nothing was written; give the column a new name at the source, or rebuild the "
-        "table from its topic."
+        "without loss; nothing was written; set `on_incompatible: second_column` (into n__string) or "
+        "`on_incompatible: text` (as text into n__string) for the table; or give the column a new name at "
+        "the source; or build a new table from a new source snapshot in a new topic."
     )
     assert writer.table.metadata == before
 
@@ -168,3 +174,402 @@ def test_a_kill_between_creating_the_table_and_its_first_ledger_is_repaired(
     assert writer.rows() == [item(1, "a")]
     assert writer.table.schema().identifier_field_names() == {"id"}
     assert writer.ledger.next_offsets == {0: 1, 1: 0}
+
+
+# --- versions side by side ------------------------------------------------------------------------
+
+
+class Versions:
+    """A topic whose records come in several versions of one table, in any order."""
+
+    def __init__(self, *tables: SourceTable) -> None:
+        self.topic = Topic(tables[0])
+        self.known = [(tables[0], self.topic.value_id, self.topic.key_id)]
+        for table in tables[1:]:
+            value_id = self.topic.write_as(table)
+            self.known.append((table, value_id, self.topic.key_id))
+        self.position = 0
+
+    def send(self, version: int, op: str, **row: object) -> None:
+        self.topic.table, self.topic.value_id, self.topic.key_id = self.known[version - 1]
+        self.position += 1
+        names = self.topic.table.columns
+        image = {name: row.get(name) for name in names}
+        self.topic.send(Event(op, image, (self.position, 1)))
+
+
+def time(base: str, name: str) -> list[Any]:
+    return optional(semantic(base, f"io.debezium.time.{name}"))
+
+
+def table_of(columns: Mapping[str, Any], **more: Any) -> SourceTable:
+    return SourceTable({"id": "long", **columns}, **more)
+
+
+def field_ids(writer: Writer) -> dict[str, int]:
+    return {f.name: f.field_id for f in writer.table.schema().fields if f.name != "_cdc"}
+
+
+NOON_MS = 1_577_880_000_123  # 2020-01-01 12:00:00.123
+NOON = datetime(2020, 1, 1, 12, 0, 0, 123_000)
+
+
+def test_versions_in_turn_are_each_converted_by_their_own_scale_and_unit(
+    lake: Lake, name: str
+) -> None:
+    both = Versions(
+        table_of(
+            {
+                "price": optional(decimal(12, 4)),
+                "seen": time("long", "Timestamp"),
+                "born": time("int", "Date"),
+                "at": time("int", "Time"),
+            }
+        ),
+        table_of(
+            {
+                "price": optional(decimal(10, 2)),
+                "seen": time("long", "MicroTimestamp"),
+                "born": optional(semantic("int", "org.apache.kafka.connect.data.Date")),
+                "at": time("long", "MicroTime"),
+            }
+        ),
+    )
+    price, day = Decimal("123.45"), 18262
+    old = {"price": Decimal("123.4500"), "seen": NOON_MS, "born": day, "at": 1500}
+    new = {"price": price, "seen": NOON_MS * 1000 + 7, "born": day, "at": 1_500_007}
+    for key, version in enumerate((1, 2, 1, 2), 1):
+        both.send(version, "c", id=key, **(old if version == 1 else new))
+    writer = lake.writer(name, both.topic)
+    writer.write()
+    stored = {"price": price, "born": date(2020, 1, 1)}
+    expected_old = {**stored, "seen": NOON, "at": 1_500_000}
+    expected_new = {**stored, "seen": NOON.replace(microsecond=123_007), "at": 1_500_007}
+    assert writer.rows() == [
+        {"id": key, **(expected_old if key % 2 else expected_new)} for key in (1, 2, 3, 4)
+    ]
+
+
+def test_a_second_column_takes_the_new_type_and_the_old_one_turns_null(
+    lake: Lake, name: str
+) -> None:
+    both = Versions(
+        table_of({"n": optional("int"), "price": optional(decimal(10, 2))}),
+        table_of({"n": optional("string"), "price": optional(decimal(12, 4))}),
+    )
+    both.send(1, "c", id=1, n=1, price=Decimal("1.25"))
+    both.send(1, "c", id=2, n=2, price=Decimal("2.25"))
+    writer = lake.writer(name, both.topic, on_incompatible="second_column")
+    writer.write()
+    before = field_ids(writer)
+    both.send(1, "u", id=1, n=10, price=Decimal("10.25"))
+    both.send(2, "u", id=2, n="two", price=Decimal("2.0001"))
+    both.send(1, "c", id=3, n=3, price=Decimal("3.25"))
+    both.send(2, "c", id=4, n="four", price=None)
+    writer.write(2)
+    empty = {"n": None, "price": None, "n__string": None, "price__decimal_12_4": None}
+    expected = [
+        empty | {"id": 1, "n": 10, "price": Decimal("10.25")},
+        empty | {"id": 2, "n__string": "two", "price__decimal_12_4": Decimal("2.0001")},
+        empty | {"id": 3, "n": 3, "price": Decimal("3.25")},
+        empty | {"id": 4, "n__string": "four"},
+    ]
+    assert writer.rows() == expected
+    assert types(writer) == {
+        "id": "long",
+        "n": "int",
+        "price": "decimal(10, 2)",
+        "n__string": "string",
+        "price__decimal_12_4": "decimal(12, 4)",
+    }
+    assert field_ids(writer).items() > before.items()
+
+    # Another driver that sees only the new version, then only the old one, finds the same columns.
+    for version, value in ((2, "last"), (1, 9)):
+        both.send(version, "u", id=1, n=value, price=None)
+        dataclasses.replace(writer).write(both.topic.end() - 1)
+        filled = {"n__string": value} if version == 2 else {"n": value}
+        assert writer.rows() == [empty | {"id": 1} | filled, *expected[1:]]
+    assert len(types(writer)) == 5
+
+
+TEXTS: dict[str, tuple[Any, Any, str]] = {
+    "boolean": ("boolean", True, "true"),
+    "int": ("int", -7, "-7"),
+    "long": ("long", 2**62, "4611686018427387904"),
+    "double": ("double", 0.1, "0.1"),
+    "decimal": (decimal(20, 10), Decimal("0.0000000100"), "0.0000000100"),
+    "short": (decimal(9, 6), Decimal("-0.000001"), "-0.000001"),
+    "tiny": (decimal(38, 38), Decimal("-1E-38"), f"-0.{'0' * 37}1"),
+    "wide": (decimal(38, 7), Decimal("-" + "9" * 31 + ".5000000"), "-" + "9" * 31 + ".5000000"),
+    "date": (semantic("int", "io.debezium.time.Date"), 18262, "2020-01-01"),
+    "timestamp": (
+        semantic("long", "io.debezium.time.Timestamp"),
+        NOON_MS,
+        "2020-01-01 12:00:00.123",
+    ),
+    "timestamptz": (
+        semantic("string", "io.debezium.time.ZonedTimestamp"),
+        "2020-01-01T12:00:00.1+02:00",
+        "2020-01-01T12:00:00.1+02:00",
+    ),
+}
+
+
+@pytest.mark.parametrize("ansi", ["true", "false"])
+def test_a_string_column_takes_the_exact_text_of_any_new_type(
+    lake: Lake, name: str, ansi: str
+) -> None:
+    nodes = {kind: optional(node) for kind, (node, _, _) in TEXTS.items()}
+    both = Versions(table_of(dict.fromkeys(TEXTS, optional("string"))), table_of(nodes))
+    both.send(1, "c", id=1, **dict.fromkeys(TEXTS, "as it was"))
+    writer = lake.writer(name, both.topic, on_incompatible="text")
+    writer.spark.conf.set("spark.sql.ansi.enabled", ansi)
+    writer.spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+    writer.write()
+    before = writer.table.metadata.current_schema_id
+    both.send(2, "c", id=2, **{kind: value for kind, (_, value, _) in TEXTS.items()})
+    both.send(2, "c", id=3)
+    both.send(1, "c", id=4, **dict.fromkeys(TEXTS, "again"))
+    writer.write(1)
+    assert writer.rows() == [
+        {"id": 1, **dict.fromkeys(TEXTS, "as it was")},
+        {"id": 2, **{kind: text for kind, (_, _, text) in TEXTS.items()}},
+        {"id": 3, **dict.fromkeys(TEXTS)},
+        {"id": 4, **dict.fromkeys(TEXTS, "again")},
+    ]
+    assert writer.table.metadata.current_schema_id == before
+
+
+def test_a_typed_column_gets_the_text_of_a_new_type_beside_it(lake: Lake, name: str) -> None:
+    three = Versions(
+        table_of({"n": optional("int")}),
+        table_of({"n": time("int", "Date")}),
+        table_of({"n": optional("string")}),
+    )
+    three.send(1, "c", id=1, n=1)
+    three.send(2, "c", id=2, n=18262)
+    three.send(3, "c", id=3, n="three")
+    three.send(1, "c", id=4, n=4)
+    writer = lake.writer(name, three.topic, on_incompatible="text")
+    writer.write(0, 1)
+    writer.write(1)
+    assert writer.rows() == [
+        {"id": 1, "n": 1, "n__string": None},
+        {"id": 2, "n": None, "n__string": "2020-01-01"},
+        {"id": 3, "n": None, "n__string": "three"},
+        {"id": 4, "n": 4, "n__string": None},
+    ]
+
+
+def test_a_column_dropped_and_added_again_with_another_type_stops_the_table(
+    lake: Lake, name: str
+) -> None:
+    three = Versions(
+        table_of({"n": optional("int")}), table_of({}), table_of({"n": optional("string")})
+    )
+    three.send(1, "c", id=1, n=1)
+    three.send(2, "u", id=1)
+    writer = lake.writer(name, three.topic)
+    writer.write()
+    assert writer.rows() == [{"id": 1, "n": None}]
+    three.send(3, "u", id=1, n="text")
+    with pytest.raises(SchemaError, match="column n: the table holds int, the writer sends string"):
+        dataclasses.replace(writer).write(2)
+
+
+def test_a_frozen_table_stops_at_a_new_column(lake: Lake, name: str) -> None:
+    writer = stocked(lake, name, schema_change="frozen")
+    before = writer.table.metadata
+    grow(writer)
+    with pytest.raises(SchemaError, match="the table is frozen, and its source asks to widen n"):
+        writer.write(2)
+    assert writer.table.metadata == before
+
+
+# --- renames --------------------------------------------------------------------------------------
+
+
+def test_a_rename_by_hint_keeps_the_field_id_and_takes_records_of_both_names(
+    lake: Lake, name: str
+) -> None:
+    both = Versions(
+        table_of({"note": optional("string"), "n": optional("int")}),
+        table_of({"remark": optional("string"), "n": optional("int")}),
+    )
+    both.send(1, "c", id=1, note="one", n=1)
+    writer = lake.writer(name, both.topic, renames={"note": "remark"})
+    writer.write()
+    before = field_ids(writer)
+    assert list(before) == ["id", "note", "n"]
+
+    both.send(1, "c", id=2, note="two", n=2)
+    both.send(2, "c", id=3, remark="three", n=3)
+    both.send(1, "u", id=1, note="one more", n=1)
+    writer.write(1)
+    expected = [
+        {"id": 1, "remark": "one more", "n": 1},
+        {"id": 2, "remark": "two", "n": 2},
+        {"id": 3, "remark": "three", "n": 3},
+    ]
+    assert writer.rows() == expected
+    assert field_ids(writer) == {"id": before["id"], "remark": before["note"], "n": before["n"]}
+
+    schemas = len(writer.table.metadata.schemas)
+    both.send(1, "u", id=2, note="late", n=2)
+    late = dataclasses.replace(writer)
+    late.write(4)  # a new driver that meets the old name only
+    late.write(1)  # a replay of everything
+    expected[1] = {"id": 2, "remark": "late", "n": 2}
+    assert writer.rows() == expected
+    assert len(writer.table.metadata.schemas) == schemas
+
+
+def test_a_rename_without_a_hint_adds_a_column(lake: Lake, name: str) -> None:
+    both = Versions(
+        table_of({"note": optional("string")}), table_of({"remark": optional("string")})
+    )
+    both.send(1, "c", id=1, note="one")
+    both.send(2, "c", id=2, remark="two")
+    writer = lake.writer(name, both.topic)
+    writer.write()
+    assert writer.rows() == [
+        {"id": 1, "note": "one", "remark": None},
+        {"id": 2, "note": None, "remark": "two"},
+    ]
+
+
+@pytest.mark.parametrize("in_one_batch", [True, False])
+def test_a_renamed_key_column_stays_key_partition_and_identity(
+    lake: Lake, name: str, in_one_batch: bool
+) -> None:
+    columns = {"n": optional("int")}
+    both = Versions(
+        SourceTable({"id": "long", **columns}),
+        SourceTable({"uid": "long", **columns}, key=("uid",)),
+    )
+    for key in (1, 2, 3):
+        both.send(1, "c", id=key, n=key)
+    writer = lake.writer(name, both.topic, renames={"id": "uid"}, buckets=4)
+    writer.write()
+    before = writer.table.schema().find_field("id").field_id
+    both.send(1, "u", id=1, n=10)
+    both.send(2, "u", uid=2, n=20)
+    both.send(2, "d", uid=3)
+    both.send(1, "c", id=4, n=40)
+    if in_one_batch:
+        writer.write(3)
+    else:
+        for record in range(3, 7):
+            dataclasses.replace(writer).write(record, record + 1)
+    both.topic.table = both.known[1][0]
+    assert writer.rows() == [
+        {"uid": 1, "n": 10},
+        {"uid": 2, "n": 20},
+        {"uid": 4, "n": 40},
+    ]
+    assert writer.table.schema().identifier_field_names() == {"uid"}
+    assert writer.table.schema().find_field("uid").field_id == before
+    (partition,) = writer.table.spec().fields
+    assert (str(partition.transform), partition.source_id) == ("bucket[4]", before)
+
+
+def test_another_primary_key_is_refused_also_by_a_driver_that_never_saw_the_first(
+    lake: Lake, name: str
+) -> None:
+    columns = {"id": "long", "line": "long"}
+    both = Versions(SourceTable(columns), SourceTable(columns, key=("id", "line")))
+    both.send(1, "c", id=1, line=1)
+    writer = lake.writer(name, both.topic)
+    writer.write()
+    both.send(2, "c", id=1, line=2)
+    with pytest.raises(SchemaError, match=r"the table's rows have the key \(id\)"):
+        dataclasses.replace(writer).write(1)
+    with pytest.raises(SchemaError, match="name different columns"):
+        writer.write(1)
+
+
+# --- cut short, and side by side ------------------------------------------------------------------
+
+
+class Killed(Exception):
+    """The driver ended here."""
+
+
+@pytest.mark.parametrize("statements", [1, 2, 3])
+def test_an_evolution_cut_short_is_completed_by_the_next_driver(
+    lake: Lake, name: str, statements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = Versions(
+        table_of({"note": optional("string"), "n": optional("int"), "t": optional("string")}),
+        table_of({"remark": optional("string"), "n": optional("long"), "t": optional("int")}),
+    )
+    both.send(1, "c", id=1, note="one", n=1, t="t")
+    settings = {"renames": {"note": "remark"}, "on_incompatible": "second_column"}
+    writer = lake.writer(name, both.topic, **settings)
+    writer.write()
+    both.send(2, "c", id=2, remark="two", n=2**40, t=2)
+    both.send(1, "c", id=3, note="three", n=3, t="three")
+
+    passed: list[str] = []
+
+    def killed(instant: str) -> None:
+        passed.append(instant)
+        if passed.count(TABLE_HALF_EVOLVED) == statements:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sink_module, "failpoint", killed)
+        with pytest.raises(Killed):
+            writer.write(1)
+    ran = {"remark" in types(writer), types(writer)["n"] == "long", "t__int" in types(writer)}
+    assert (ran == {True}) == (statements == 3)
+    dataclasses.replace(writer).write(1)
+    assert writer.rows() == [
+        {"id": 1, "remark": "one", "n": 1, "t": "t", "t__int": None},
+        {"id": 2, "remark": "two", "n": 2**40, "t": None, "t__int": 2},
+        {"id": 3, "remark": "three", "n": 3, "t": "three", "t__int": None},
+    ]
+    assert types(writer)["n"] == "long"
+
+
+def test_two_tables_of_a_pipeline_evolve_at_once(lake: Lake, name: str) -> None:
+    writers = [stocked(lake, f"{name}_{side}") for side in ("left", "right")]
+    for writer in writers:
+        grow(writer)
+    together = threading.Barrier(2, timeout=120)
+    failures: list[BaseException] = []
+
+    def run(writer: Writer) -> None:
+        try:
+            together.wait()
+            writer.write(2)
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=run, args=(writer,)) for writer in writers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert [writer.rows() for writer in writers] == [GROWN, GROWN]
+
+
+def test_a_topic_prefix_with_hyphens_goes_all_the_way(lake: Lake, name: str) -> None:
+    hyphens = "my-shop-1.public.order-items"
+    both = Versions(
+        table_of({"price": optional(decimal(6, 2))}, name=hyphens),
+        table_of({"price": optional(decimal(8, 2)), "note": optional("string")}, name=hyphens),
+    )
+    assert hyphens in both.topic.registry.texts[both.known[0][1]]
+    assert hyphens in both.topic.registry.texts[both.known[0][2]]
+    both.send(1, "c", id=1, price=Decimal("1.25"))
+    both.send(2, "c", id=2, price=Decimal("123456.25"), note="new")
+    both.send(1, "d", id=1)
+    writer = lake.writer(name, both.topic)
+    writer.write(0, 2)
+    assert [row["id"] for row in writer.rows()] == [1, 2]
+    writer.write(2)
+    assert writer.rows() == [{"id": 2, "price": Decimal("123456.25"), "note": "new"}]
+    assert writer.ledger.topic == hyphens

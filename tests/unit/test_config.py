@@ -282,3 +282,49 @@ def test_a_database_knows_its_port(tmp_path: Path) -> None:
     }
     pipeline = load_config(write(tmp_path, databases=databases), environ={})
     assert {name: one.port for name, one in pipeline.databases.items()} == {"pg": 5432, "my": 3307}
+
+
+@pytest.mark.parametrize(
+    ("renames", "rule"),
+    [
+        ({"a": "b", "b": "c"}, "a → b → c: no chains or swaps"),
+        ({"a": "b", "b": "a"}, "a → b → a: no chains or swaps"),
+        ({"a": "a"}, "a → a → a: no chains or swaps"),
+        ({"Email": "email"}, "two names that differ by more than case"),
+        ({"a": "_CDC"}, "neither is _cdc"),
+    ],
+)
+def test_renames_that_say_two_things_are_refused_with_a_sentence(
+    tmp_path: Path, renames: dict[str, str], rule: str
+) -> None:
+    (found,) = problems(write(tmp_path, tables=[{"topic": "a.b", "renames": renames}]))
+    assert found.startswith("tables.0.renames: ")
+    assert rule in found
+
+
+def test_what_a_schema_change_may_do_is_said_per_table_or_for_all(tmp_path: Path) -> None:
+    tables = [{"topic": "a.b"}, {"topic": "a.c", "on_incompatible": "text", "renames": {"a": "b"}}]
+    defaults = {"schema_change": "frozen", "on_incompatible": "second_column"}
+    first, second = load_config(
+        write(tmp_path, tables=tables, defaults=defaults), environ={}
+    ).tables
+    assert (first.schema_change, first.on_incompatible, first.renames) == (
+        "frozen",
+        "second_column",
+        {},
+    )
+    assert (second.schema_change, second.on_incompatible, second.renames) == (
+        "frozen",
+        "text",
+        {"a": "b"},
+    )
+    (plain,) = load_config(write(tmp_path), environ={}).tables
+    assert (plain.schema_change, plain.on_incompatible) == ("additive", "stop")
+
+
+def test_connect_is_optional_and_its_user_comes_with_a_password(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path), environ={}).connect is None
+    connect = {"url": "http://127.0.0.1:8083", "user": "u"}
+    assert problems(write(tmp_path, connect=connect)) == [
+        "connect: `user` and `password` come together"
+    ]

@@ -88,3 +88,41 @@ def test_a_refusal_says_whose_fault_it_is_and_keeps_the_text_back(
     with pytest.raises(kind) as failure:
         Connect(double.url).put_connector("shop", {})
     assert "s3cret" not in str(failure.value)
+
+
+def test_connectors_are_read_with_their_traces_and_without_what_may_be_secret(
+    double: HttpDouble,
+) -> None:
+    settings = {"topic.prefix": "shop_pg", "database.password": "s3cret", "value.converter": "c.C"}
+    tasks = [{"id": 0, "state": "FAILED", "trace": "why"}, {"id": 1, "state": "RUNNING"}]
+    double.answers["/connectors"] = (
+        200,
+        {
+            "pg": {
+                "info": {"name": "pg", "config": settings},
+                "status": {"connector": {"state": "RUNNING"}, "tasks": tasks},
+            }
+        },
+    )
+    (found,) = Connect(double.url).connectors()
+    assert found.name == "pg"
+    assert found.settings == {"topic.prefix": "shop_pg", "value.converter": "c.C"}
+    assert found.failed == {"task 0": "why"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ((401, {}), ConfigError),
+        ((403, {}), ConfigError),
+        ((500, {}), UnavailableError),
+        ((200, ["pg"]), UnavailableError),
+        ((200, {"pg": {}}), UnavailableError),
+    ],
+)
+def test_connectors_that_cannot_be_read_say_why(
+    double: HttpDouble, answer: tuple[int, object], kind: type[CdcSinkError]
+) -> None:
+    double.answers["/connectors"] = answer
+    with pytest.raises(kind):
+        Connect(double.url).connectors()

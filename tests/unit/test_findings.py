@@ -23,6 +23,7 @@ from cdc_sink.table.findings import (
     check_topic,
     exit_code,
 )
+from cdc_sink.table.placement import Rules
 
 SAMPLES = Path(__file__).parent / "samples"
 VALUE = (SAMPLES / "postgresql_customers_value.json").read_text()
@@ -203,5 +204,20 @@ def test_a_writer_schema_that_does_not_fit_the_table_is_an_error(
 ) -> None:
     value = with_column("points", ["null", "long"])
     target = TargetReading([Column("id", "int", True), Column("points", held)], ["id"], None)
-    found = list(check_growth(SchemaReading(value, KEY), target))
+    found = list(check_growth(WISH, SchemaReading(value, KEY), target))
     assert [f.level for f in found if "points" in f.where + f.saw] == expected
+
+
+def test_the_newest_schema_is_judged_by_the_tables_own_policy() -> None:
+    value = with_column("points", ["null", "long"])
+    held = [Column("id", "long", True), Column("points", "date")]
+    target = TargetReading(held, ["id"], None)
+    two = wish(policy=Rules(on_incompatible="second_column"))
+    (found,) = check_growth(two, SchemaReading(value, KEY), target)
+    assert found.level == "ok"
+    assert "add points__long long" in found.saw
+
+
+def test_a_bucket_column_may_have_the_name_it_had_before_its_rename() -> None:
+    asked = wish(bucket_column="uid", policy=Rules(renames={"uid": "id"}))
+    assert exit_code(check_schemas(asked, SchemaReading(VALUE, KEY), TOPIC)) == 0

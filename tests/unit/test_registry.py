@@ -71,6 +71,15 @@ def test_a_subject_without_a_level_has_the_registrys(double: HttpDouble) -> None
     assert registry_at(double.url).compatibility("x") == "NONE"
 
 
+def test_apicurios_none_of_a_subject_means_the_registrys_level(double: HttpDouble) -> None:
+    path = "/apis/ccompat/v7"
+    double.answers[f"{path}/config"] = (200, {"compatibilityLevel": "BACKWARD"})
+    double.answers[f"{path}/config/x"] = (200, {"compatibilityLevel": "NONE"})
+    assert registry_at(double.url + path).compatibility("x") == "BACKWARD"
+    double.answers[f"{path}/config/x"] = (200, {"compatibilityLevel": "FULL"})
+    assert registry_at(double.url + path).compatibility("x") == "FULL"
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -1,0 +1,146 @@
+"""What a connector does that its tables must know of, decided from what Kafka Connect told.
+
+Rules this file owns: a connector that FAILED writes nothing more, so its tables are as old as that; a
+registry that refused a schema is told apart from all other failures; a trace is read, never shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from cdc_sink.change.envelope import Envelope
+from cdc_sink.errors import CdcSinkError
+from cdc_sink.table.findings import Finding, SchemaReading, Wish
+
+TOPIC_PREFIX = "topic.prefix"
+CONVERTER = "value.converter"
+IGNORE_DEFAULT = "value.converter.ignore.default.for.nullables"
+
+
+@dataclass(frozen=True)
+class ConnectorReading:
+    """A connector: the settings that are judged here, and the trace of each part that FAILED."""
+
+    name: str
+    settings: Mapping[str, str]
+    failed: Mapping[str, str]
+
+    def writes(self, topic: str) -> bool:
+        """Whether the topic has this connector's prefix."""
+        prefix = self.settings.get(TOPIC_PREFIX)
+        return prefix is not None and topic.startswith(f"{prefix}.")
+
+
+def check_defaults(
+    wish: Wish, schemas: SchemaReading, connector: ConnectorReading | None
+) -> Iterator[Finding]:
+    """Name the columns whose explicit NULL the connector's converter may write as their default.
+
+    In:     connector, the one that writes the topic; None when it isn't known.
+    Source: Confluent AvroData and Apicurio's converter read a field with Connect's `Struct.get`, which
+            puts the schema's default in the place of null.
+    """
+    if schemas.value is None:
+        return
+    settings = {} if connector is None else connector.settings
+    converter = settings.get(CONVERTER, "")
+    is_apicurio = "apicurio" in converter
+    if converter and not is_apicurio and settings.get(IGNORE_DEFAULT, "").lower() == "true":
+        return
+    try:
+        columns = Envelope.parse(schemas.value).columns
+    except CdcSinkError:
+        return  # reported by check_schemas
+    for column in columns:
+        if column.nullable and column.default_given:
+            yield _lost_null(wish, column.name, converter, is_apicurio=is_apicurio)
+
+
+def _lost_null(wish: Wish, column: str, converter: str, *, is_apicurio: bool) -> Finding:
+    way_out = "drop the column's default at the source, or make it NOT NULL there"
+    setting = f"{IGNORE_DEFAULT}=true"
+    if is_apicurio:
+        saw = "Apicurio's converter writes an explicit NULL as the column's default"
+        remedy = f"{way_out}; or use Confluent's converter with {setting}"
+    else:
+        saw = "the connector's converter writes an explicit NULL as the column's default"
+        saw += "" if converter else f", unless it is Confluent's with {setting}"
+        remedy = (
+            f"set {setting} (Confluent's converter; Apicurio's has no such setting); or {way_out}"
+        )
+    return Finding(
+        f"table {wish.table} column {column}",
+        "warning",
+        f"{saw}; nothing downstream can tell the two",
+        remedy,
+    )
+
+
+# Source: Confluent's RestClientException says `error code: 409` (or 40901) and names the subject;
+# Apicurio's client throws RuleViolationException. Connect's own DataException names the topic.
+_REFUSED = re.compile(
+    r"\b40901\b|error code: 409\b|RuleViolationException|[Ii]ncompatible (schema|artifact)"
+)
+_SUBJECT = re.compile(r'(?:subject "|Incompatible artifact: )([^"\s]+)')
+_TOPIC = re.compile(r"(?:of|from|for) topic:? '?([A-Za-z0-9._-]+)")
+_THROWN = re.compile(r"(?:[a-z_][a-zA-Z0-9_]*\.)+([A-Z]\w*(?:Exception|Error))")
+
+
+def check_connectors(
+    connectors: Iterable[ConnectorReading],
+    topics: Sequence[str],
+    compatibility: Mapping[str, str | None],
+) -> Iterator[Finding]:
+    """Judge the connectors that write these topics: a part that FAILED writes nothing more.
+
+    In: compatibility levels by subject, as far as the registry told them.
+    """
+    for connector in connectors:
+        if not any(connector.writes(topic) for topic in topics):
+            continue
+        where = f"connector {connector.name}"
+        if not connector.failed:
+            yield Finding(where, "ok", "no part of it failed")
+        for part, trace in connector.failed.items():
+            if _REFUSED.search(trace):
+                yield _refused(f"{where} {part}", connector.name, trace, compatibility)
+            else:
+                thrown = _THROWN.findall(trace)
+                yield Finding(
+                    f"{where} {part}",
+                    "error",
+                    "it FAILED" + (f" ({thrown[-1]})" if thrown else ""),
+                    f"read its trace at /connectors/{connector.name}/status, correct the cause, and "
+                    f"restart it: {_restart(connector.name)}",
+                    1,
+                )
+
+
+def _refused(where: str, name: str, trace: str, compatibility: Mapping[str, str | None]) -> Finding:
+    subject, topic = _first(_SUBJECT, trace), _first(_TOPIC, trace)
+    level = compatibility.get(subject or f"{topic}-value")
+    named = (("subject", subject), ("topic", topic))
+    what = next((f"{kind} {name}" for kind, name in named if name), "its trace does not say which")
+    return Finding(
+        where,
+        "error",
+        f"it FAILED: the registry refused the table's new schema (409), {what}"
+        + (f", compatibility level {level}" if level else "")
+        + "; the changes wait in the source's log",
+        "such as a changed type, or a NOT NULL column without a default, which a default at the source "
+        "heals; else set the compatibility to NONE (of the subject; with Apicurio of the whole registry, as "
+        "it takes NONE of a subject for no rule), as cdc-sink judges each change by itself, let one record "
+        f"pass, and set it back; either way restart: {_restart(name)}",
+        1,
+    )
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str | None:
+    found = pattern.search(text)
+    return found[1].rstrip(".") if found else None
+
+
+def _restart(name: str) -> str:
+    return f"POST /connectors/{name}/restart?includeTasks=true&onlyFailed=true"

@@ -1,0 +1,143 @@
+"""What a connector does that its tables must know of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdc_sink.table.connector_findings import (
+    ConnectorReading,
+    check_connectors,
+    check_defaults,
+)
+from cdc_sink.table.findings import SchemaReading, Wish, exit_code
+
+SAMPLES = Path(__file__).parent / "samples"
+VALUE = (SAMPLES / "postgresql_customers_value.json").read_text()
+TOPIC = "shop_pg.public.customers"
+WISH = Wish("shop", "shop.customers", TOPIC)
+
+# The texts of the registries' clients, and a frame above each; Apicurio's as a real chain said it.
+CONFLUENT = (
+    "org.apache.kafka.connect.errors.DataException: Failed to serialize Avro data from topic x :\n"
+    "Caused by: org.apache.kafka.common.errors.InvalidConfigurationException: Schema being registered "
+    'is incompatible with an earlier schema for subject "shop_pg.public.customers-value", details: '
+    "[secret]; error code: 409"
+)
+OLD_CONFLUENT = "RestClientException: Incompatible Avro schema; error code: 40901"
+TOPIC_ONLY = f"DataException: Failed to serialize Avro data from topic {TOPIC} :\n{OLD_CONFLUENT}"
+APICURIO = (
+    "org.apache.kafka.connect.errors.ConnectException: Tolerance exceeded in error handler\n"
+    "Caused by: io.apicurio.registry.rest.client.exception.RuleViolationException: Incompatible "
+    "artifact: shop_pg.public.customers-value [AVRO], num of incompatible diffs: {1}"
+)
+OTHER = (
+    "org.apache.kafka.connect.errors.ConnectException: An exception occurred in the producer\n"
+    "Caused by: org.postgresql.util.PSQLException: ERROR: s3cret 409"
+)
+
+
+def connector(
+    *, prefix: str = "shop_pg", trace: str | None = None, **settings: str
+) -> ConnectorReading:
+    given = {"topic.prefix": prefix, **settings}
+    return ConnectorReading("pg", given, {} if trace is None else {"task 0": trace})
+
+
+@pytest.mark.parametrize(
+    ("trace", "subject"),
+    [
+        (CONFLUENT, f"subject {TOPIC}-value, compatibility level BACKWARD"),
+        (APICURIO, f"subject {TOPIC}-value, compatibility level BACKWARD"),
+        (OLD_CONFLUENT, "its trace does not say which"),
+        (TOPIC_ONLY, f"topic {TOPIC}, compatibility level BACKWARD"),
+    ],
+)
+def test_a_task_that_failed_because_the_registry_refused_is_explained(
+    trace: str, subject: str
+) -> None:
+    levels = {f"{TOPIC}-value": "BACKWARD"}
+    (found,) = check_connectors([connector(trace=trace)], [TOPIC], levels)
+    assert (found.where, found.level) == ("connector pg task 0", "error")
+    assert found.saw == (
+        f"it FAILED: the registry refused the table's new schema (409), {subject}; the changes wait in "
+        "the source's log"
+    )
+    assert "compatibility to NONE" in found.remedy
+    assert "a default at the source" in found.remedy
+    assert "with Apicurio of the whole registry" in found.remedy
+    assert "POST /connectors/pg/restart?includeTasks=true&onlyFailed=true" in found.remedy
+    assert exit_code([found]) == 1
+
+
+def test_another_failure_is_named_by_its_exception_without_its_text() -> None:
+    (found,) = check_connectors([connector(trace=OTHER)], [TOPIC], {})
+    assert found.saw == "it FAILED (PSQLException)"
+    assert "/connectors/pg/status" in found.remedy
+    assert exit_code([found]) == 1
+
+
+def test_a_connector_that_runs_is_fine_and_a_stranger_is_passed_over() -> None:
+    ours, strange = connector(), connector(prefix="shop", trace=CONFLUENT)
+    assert [one.level for one in check_connectors([ours, strange], [TOPIC], {})] == ["ok"]
+
+
+def value_with(*columns: dict[str, Any]) -> str:
+    schema: dict[str, Any] = json.loads(VALUE)
+    before = next(field for field in schema["fields"] if field["name"] == "before")
+    before["type"][1]["fields"].extend(columns)
+    return json.dumps(schema)
+
+
+DEFAULTED = value_with(
+    {"name": "grade", "type": ["int", "null"], "default": 3},
+    {"name": "must", "type": "int", "default": 3},
+    {"name": "may", "type": ["null", "int"], "default": None},
+)
+IGNORES = {"value.converter.ignore.default.for.nullables": "true"}
+APICURIO_CONVERTER = {"value.converter": "io.apicurio.registry.utils.converter.AvroConverter"}
+CONFLUENT_CONVERTER = {"value.converter": "io.confluent.connect.avro.AvroConverter"}
+
+
+@pytest.mark.parametrize(
+    ("writer", "said"),
+    [
+        (None, "unless it is Confluent's"),
+        (connector(), "unless it is Confluent's"),
+        # Without a converter of its own the connector's setting is not read: the worker's are.
+        (connector(**IGNORES), "unless it is Confluent's"),
+        (connector(**CONFLUENT_CONVERTER), "the connector's converter writes"),
+        (connector(**APICURIO_CONVERTER), "Apicurio's converter writes"),
+        (connector(**APICURIO_CONVERTER, **IGNORES), "Apicurio's converter writes"),
+    ],
+)
+def test_a_nullable_column_with_a_default_is_a_warning_by_name(
+    writer: ConnectorReading | None, said: str
+) -> None:
+    found_by_where = {
+        one.where: one for one in check_defaults(WISH, SchemaReading(DEFAULTED, None), writer)
+    }
+    assert not {"table shop.customers column must", "table shop.customers column may"} & set(
+        found_by_where
+    )
+    found = found_by_where["table shop.customers column grade"]
+    assert found.level == "warning"
+    assert said in found.saw
+    assert "an explicit NULL as the column's default" in found.saw
+    assert "nothing downstream can tell" in found.saw
+    assert "ignore.default.for.nullables=true" in found.remedy
+    assert "drop the column's default at the source" in found.remedy
+
+
+def test_a_converter_that_keeps_nulls_is_fine() -> None:
+    writer = connector(**CONFLUENT_CONVERTER, **IGNORES)
+    assert list(check_defaults(WISH, SchemaReading(DEFAULTED, None), writer)) == []
+
+
+def test_a_schema_that_is_missing_or_none_of_a_table_is_left_to_others() -> None:
+    heartbeat = (SAMPLES / "heartbeat_value.json").read_text()
+    for value in (None, heartbeat):
+        assert list(check_defaults(WISH, SchemaReading(value, None), None)) == []
