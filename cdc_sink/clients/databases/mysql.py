@@ -40,9 +40,11 @@ _KINDS: dict[str, Kind] = {
     "bit": "bits",
     "float": "real",
 }
+# Not by `extra`: MySQL 8 says DEFAULT_GENERATED there of each column with DEFAULT CURRENT_TIMESTAMP.
+# What isn't computed has an empty expression in MySQL, and none in MariaDB.
 _COLUMNS = """
 SELECT column_name, column_type, data_type, numeric_precision FROM information_schema.columns
-WHERE table_schema = %s AND table_name = %s AND extra NOT LIKE '%%GENERATED%%'
+WHERE table_schema = %s AND table_name = %s AND coalesce(generation_expression, '') = ''
 ORDER BY ordinal_position
 """
 _KEY = """
