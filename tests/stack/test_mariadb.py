@@ -41,13 +41,15 @@ def source(stack: Stack) -> Iterator[Stack]:
              id bigint PRIMARY KEY, name varchar(40) NOT NULL, visits int, total decimal(12,2),
              token uuid, meta json, raw varbinary(20), state enum('new','paid'), flag tinyint(1),
              weight double, placed datetime(6), seen timestamp(6) NULL, slot time(6), note longtext,
+             big bigint unsigned,
              made timestamp DEFAULT current_timestamp(), part int DEFAULT (1 + 1))""",
         f"""INSERT INTO maria_orders (id, name, visits, total, token, meta, raw, state, flag,
-              weight, placed, seen, slot, note) SELECT seq, concat('naïve ', seq), seq, seq * 1.25,
+              weight, placed, seen, slot, note, big) SELECT seq, concat('naïve ', seq), seq, seq * 1.25,
               concat('123e4567-e89b-12d3-a456-', lpad(hex(seq + 1e6), 10, '0'), '42'),
               concat('{{"n": ', seq, ', "a":  1.0}}'), unhex(lpad(hex(seq), 4, '0')), 'paid', seq % 2,
               seq / 3, '2020-01-01 10:00:00.123456', '2020-01-01 10:00:00.5', '-10:00:00.25',
-              repeat('x', 3000) FROM seq_1_to_{ROWS}""",
+              repeat('x', 3000),
+              18446744073709551615 - seq FROM seq_1_to_{ROWS}""",
         """CREATE TABLE maria_lines (sku varchar(20), line smallint unsigned, price decimal(10,2),
              PRIMARY KEY (sku, line)) COLLATE utf8mb4_bin""",
         f"INSERT INTO maria_lines SELECT concat('s', seq % 40), seq, seq FROM seq_1_to_{ROWS}",
@@ -190,14 +192,8 @@ def test_mariadb_prints_every_type_without_loss(stack: Stack, tmp_path: Path) ->
         (rows,) = list(opened.rows("shop.odd", columns))
         key = opened.key_columns("shop.odd")
     execute(stack, "DROP TABLE odd")
-    kinds = {column.name: (column.kind, column.width) for column in columns}
-    assert {name: kind for name, kind in kinds.items() if kind != ("plain", 0)} == {
-        "f": ("real", 0),
-        "f4": ("real", 0),
-        "t": ("time", 0),
-        "one": ("bits", 1),
-        "bits": ("bits", 10),
-    }
+    kinds = {column.name: column.kind for column in columns if column.kind != "plain"}
+    assert kinds == {"f": "real", "f4": "real", "t": "time", "one": "bits", "bits": "bits"}
     # JSON is a text with a check here: kept, sent and compared as it was written.
     assert [" | ".join(map(str, row)) for row in rows] == [
         "18446744073709551615 | 1 | 16777216 | 0.10000000149011612 | -0 | -838:59:59.000000 | 2024 "
