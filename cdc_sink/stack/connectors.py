@@ -76,6 +76,8 @@ def _binlog(
         "table.include.list": ",".join(tables),
         "schema.history.internal.kafka.bootstrap.servers": history_servers,
         "schema.history.internal.kafka.topic": f"{prefix}_schema_history",
+        # BIGINT UNSIGNED as decimal(20,0); by default, numbers from 2^63 on arrive as negative ones.
+        "bigint.unsigned.handling.mode": "precise",
         **_shared(server, prefix),
     }
 
@@ -91,6 +93,10 @@ def _shared(server: Postgres | MySql, prefix: str) -> dict[str, str]:
         "schema.name.adjustment.mode": "avro",
         "heartbeat.interval.ms": str(HEARTBEAT_MS),
         "poll.interval.ms": "100",
+        # By default, a TRUNCATE is not sent: the table would keep its rows, and nobody would notice.
+        "skipped.operations": "none",
+        # By default, a value that can't be converted arrives as NULL, with a line in Connect's log.
+        "event.converting.failure.handling.mode": "fail",
         # Come back by itself, and soon, after a database or broker was killed.
         "errors.max.retries": "-1",
         "retriable.restart.connector.wait.ms": "1000",

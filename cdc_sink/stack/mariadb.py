@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cdc_sink.errors import ConfigError
 from cdc_sink.stack import cache
-from cdc_sink.stack.mysql import MySql, places
+from cdc_sink.stack.mysql import MySql, loads, places
 from cdc_sink.stack.process import Launch, run_kept
 
 _TEMPLATE = "mariadb-11.4.5-data"
 _SMALL = ("--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M")
+_LIBRARIES = {"libcrypt.so.1": "libcrypt1", "libsystemd.so.0": "libsystemd0"}  # Debian's packages
 # Not in the binlog: the connector's schema history shall begin with the user's own tables.
 _FIRST_STATEMENTS = """SET SESSION SQL_LOG_BIN=0;
 CREATE USER IF NOT EXISTS '{user}'@'%' IDENTIFIED BY '{password}';
@@ -35,6 +37,7 @@ class MariaDb(MySql):
 
     def prepare(self) -> None:
         """Unpack the server once; a new work folder gets an empty data folder."""
+        require_libraries()
         self.folder.mkdir(exist_ok=True)
         base = cache.mariadbd()
         if not self._data.exists():
@@ -69,6 +72,18 @@ class MariaDb(MySql):
         )
         # It waits for replicas that left; a kill is as safe and a restart mends it.
         return Launch(command, self.folder, stop_limit_s=4.0)
+
+
+def require_libraries() -> None:
+    """Raise ConfigError when a library that the server needs is not on this machine."""
+    for library, package in _LIBRARIES.items():
+        if not loads(library):
+            raise ConfigError(
+                "stack: mariadb",
+                f"the library {library} is missing",
+                data="nothing was started",
+                remedy=f"run `apt-get install {package}` as root",
+            )
 
 
 def _initialize(base: Path, folder: Path) -> None:

@@ -130,9 +130,9 @@ def library_environment() -> dict[str, str]:
 
     Raises: ConfigError when the library is not on this machine.
     """
-    if _loads("libaio.so.1"):
+    if loads("libaio.so.1"):
         return {}
-    if not _loads("libaio.so.1t64"):  # the name since Debian 13 and Ubuntu 24.04; same on 64 bit
+    if not loads("libaio.so.1t64"):  # the name since Debian 13 and Ubuntu 24.04; same on 64 bit
         raise ConfigError(
             "stack: mysql",
             "the library libaio.so.1 is missing",
@@ -144,12 +144,13 @@ def library_environment() -> dict[str, str]:
 
 
 def _link_renamed_libaio(folder: Path) -> None:
-    mapped = Path("/proc/self/maps").read_text().split()  # _loads mapped it
+    mapped = Path("/proc/self/maps").read_text().split()  # `loads` mapped it
     library = next(word for word in mapped if "/libaio.so.1t64" in word)
     (folder / "libaio.so.1").symlink_to(library)
 
 
-def _loads(library: str) -> bool:
+def loads(library: str) -> bool:
+    """True when a program could load the library."""
     try:
         ctypes.CDLL(library)
     except OSError:

@@ -20,7 +20,7 @@ from cdc_sink.stack import keeper
 from cdc_sink.stack.cache import drop_symbols
 from cdc_sink.stack.connect import ConnectWorker
 from cdc_sink.stack.connectors import mariadb_settings, mysql_settings, with_topics
-from cdc_sink.stack.mariadb import MariaDb
+from cdc_sink.stack.mariadb import MariaDb, require_libraries
 from cdc_sink.stack.mysql import MySql, library_environment
 from cdc_sink.stack.parts import CHAIN, build, port_names, require_known
 from cdc_sink.stack.ports import HOST, choose_ports, is_free
@@ -156,6 +156,14 @@ def test_a_missing_libaio_is_a_config_error_with_the_command(
     monkeypatch.setattr(ctypes, "CDLL", refuse_to_load)
     with pytest.raises(ConfigError, match=r"libaio\.so\.1 is missing; .*apt-get install libaio1"):
         library_environment()
+
+
+def test_a_missing_library_of_mariadb_is_a_config_error_with_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", refuse_to_load)
+    with pytest.raises(ConfigError, match=r"libcrypt\.so\.1 is missing; .*install libcrypt1"):
+        require_libraries()
 
 
 @pytest.mark.parametrize(
