@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system check spark stack chaos test demo bench lock clean
+.PHONY: help venv system check spark stack chaos workload test demo bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ stack: system ## tests on the real chain
 
 chaos: system ## kills at every step, then equality
 	@$(PYTEST) tests/chaos -q
+
+workload: system ## random changes on one database for minutes, then equality
+	@$(BIN)/python -m tests.workload $(or $(WORKLOAD_ARGS),--database postgresql)
 
 test: check system ## everything
 	@$(PYTEST) tests/spark tests/stack tests/chaos -q

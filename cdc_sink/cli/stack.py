@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cdc_sink.stack.parts import CHAIN, EVERYTHING
 from cdc_sink.stack.serve import serve, start_detached, stop_detached
-from cdc_sink.stack.stack import CHAIN, EVERYTHING
 from cdc_sink.stack.workdir import StackState, is_in_use, read_state
 
 JSON_VERSION = 1
@@ -44,7 +44,8 @@ def up(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Only these, out of {', '.join(EVERYTHING)}; spark only when asked for."
+            help=f"Only these, out of {', '.join(EVERYTHING)}; "
+            "mariadb and spark only when asked for."
         ),
     ] = None,
     detach: Annotated[

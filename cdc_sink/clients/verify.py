@@ -249,7 +249,7 @@ def _compare(source: _Source, target: _Target, source_name: str) -> Verification
 
 def _plan_comparison(source: _Source, target: _Target) -> Comparison:
     columns = tuple(
-        CheckedColumn(column.name, target.types[column.name], column.kind, column.width)
+        CheckedColumn(column.name, target.types[column.name], column.kind)
         for column in source.columns
         if is_comparable(target.types.get(column.name, ""))
     )

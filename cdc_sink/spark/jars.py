@@ -35,6 +35,7 @@ STACK_GROUPS = (
     "debezium-mysql",
     "mysqld",
 )
+MARIADB_GROUPS = ("debezium-mariadb", "mariadbd")  # 176 MB: fetched only when asked for
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class _Stamp:
 def jars(*groups: str) -> list[Path]:
     """Return the files of the groups, fetched and checked, in the order of the lock.
 
-    In:     `spark`, `aws`, `postgresql`, `stack` (all of STACK_GROUPS), or one of STACK_GROUPS.
+    In:     `spark`, `aws`, `postgresql`, `stack` (all of STACK_GROUPS), or one of STACK_GROUPS or
+            MARIADB_GROUPS.
     Raises: ConfigError for an unknown group, a wrong checksum, or no Java or pyspark to fetch with;
             UnavailableError when a file can't be fetched.
     """

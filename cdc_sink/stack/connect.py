@@ -12,7 +12,7 @@ from cdc_sink.stack.part import answers, java_launch, render_properties
 from cdc_sink.stack.ports import HOST
 from cdc_sink.stack.process import Launch
 
-_CONNECTORS = ("debezium-mysql", "debezium-postgres")
+CONNECTORS = ("debezium-mysql", "debezium-postgres")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class ConnectWorker:
     port: int
     bootstrap_servers: str
     registry_native_url: str
+    connectors: tuple[str, ...] = CONNECTORS  # jar groups
     name: str = "connect"
 
     @property
@@ -33,7 +34,7 @@ class ConnectWorker:
     def prepare(self) -> None:
         """Unpack the plugins once and write the worker's properties."""
         self.folder.mkdir(exist_ok=True)
-        plugins = cache.plugins(_CONNECTORS)
+        plugins = cache.plugins(self.connectors)
         self._properties_file.write_text(render_properties(self._properties(plugins)))
 
     def launch(self) -> Launch:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cdc_sink.stack.mariadb import MariaDb
     from cdc_sink.stack.mysql import MySql
     from cdc_sink.stack.postgres import Postgres
 
@@ -44,14 +45,39 @@ def mysql_settings(
     """
     return {
         "connector.class": "io.debezium.connector.mysql.MySqlConnector",
+        "database.ssl.mode": "disabled",
+        "database.allowPublicKeyRetrieval": "true",
+        **_binlog(server, prefix, database, tables, history_servers),
+    }
+
+
+def mariadb_settings(
+    server: MariaDb, prefix: str, database: str, tables: Sequence[str], *, history_servers: str
+) -> dict[str, str]:
+    """Return the settings of a MariaDB connector.
+
+    In:     tables as `database.table`; history_servers: the Kafka that keeps its schema history.
+    Source: Debezium 3.5, MariaDB connector properties; the modes of TLS have names of their own.
+    """
+    return {
+        "connector.class": "io.debezium.connector.mariadb.MariaDbConnector",
+        "database.ssl.mode": "disable",
+        **_binlog(server, prefix, database, tables, history_servers),
+    }
+
+
+def _binlog(
+    server: MySql, prefix: str, database: str, tables: Sequence[str], history_servers: str
+) -> dict[str, str]:
+    return {
         # A replica id of its own per connector: two with one id throw each other out.
         "database.server.id": str(1 + zlib.crc32(prefix.encode()) % (2**31 - 2)),
         "database.include.list": database,
         "table.include.list": ",".join(tables),
-        "database.ssl.mode": "disabled",
-        "database.allowPublicKeyRetrieval": "true",
         "schema.history.internal.kafka.bootstrap.servers": history_servers,
         "schema.history.internal.kafka.topic": f"{prefix}_schema_history",
+        # BIGINT UNSIGNED as decimal(20,0); by default, numbers from 2^63 on arrive as negative ones.
+        "bigint.unsigned.handling.mode": "precise",
         **_shared(server, prefix),
     }
 
@@ -67,6 +93,10 @@ def _shared(server: Postgres | MySql, prefix: str) -> dict[str, str]:
         "schema.name.adjustment.mode": "avro",
         "heartbeat.interval.ms": str(HEARTBEAT_MS),
         "poll.interval.ms": "100",
+        # By default, a TRUNCATE is not sent: the table would keep its rows, and nobody would notice.
+        "skipped.operations": "none",
+        # By default, a value that can't be converted arrives as NULL, with a line in Connect's log.
+        "event.converting.failure.handling.mode": "fail",
         # Come back by itself, and soon, after a database or broker was killed.
         "errors.max.retries": "-1",
         "retriable.restart.connector.wait.ms": "1000",

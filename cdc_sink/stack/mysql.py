@@ -68,13 +68,12 @@ class MySql:
         library_environment()
         self.folder.mkdir(exist_ok=True)
         base = cache.mysqld()
-        if not (self.folder / "data").exists():
+        if not self._data.exists():
             template = cache.keep(_TEMPLATE, lambda folder: _initialize(base, folder))
-            cache.copy_folder(template, self.folder / "data")
+            cache.copy_folder(template, self._data)
         # Left by a kill; a new process may have the id in it. Nobody else uses the work folder.
-        (self.folder / "data" / "mysql.sock.lock").unlink(missing_ok=True)
-        statements = _FIRST_STATEMENTS.format(user=self.user, password=self.password)
-        (self.folder / "first.sql").write_text(statements)
+        (self._data / "mysql.sock.lock").unlink(missing_ok=True)
+        self._write_first_statements(_FIRST_STATEMENTS)
 
     def launch(self) -> Launch:
         """Small caches; safe against a kill, not against a power cut."""
@@ -83,7 +82,7 @@ class MySql:
             f"--port={self.port}",
             f"--bind-address={self.host}",
             "--socket=mysql.sock",  # in the data folder: the kernel refuses long paths
-            f"--init-file={self.folder / 'first.sql'}",
+            f"--init-file={self._first_statements}",
             "--mysqlx=OFF",
             "--server-id=1",
             "--log-bin=binlog",
@@ -99,7 +98,7 @@ class MySql:
             "--sync-binlog=0",
             "--max-connections=50",
         )
-        command = (*_command(base, self.folder / "data"), *options)
+        command = (*_command(base, self._data), *options)
         # It waits up to 10 s for replicas that left; a kill is as safe and a restart mends it.
         return Launch(command, self.folder, environment=library_environment(), stop_limit_s=4.0)
 
@@ -113,15 +112,27 @@ class MySql:
             return False
         return True
 
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def _first_statements(self) -> Path:
+        return self.folder / "first.sql"
+
+    def _write_first_statements(self, statements: str) -> None:
+        text = statements.format(user=self.user, password=self.password)
+        self._first_statements.write_text(text)
+
 
 def library_environment() -> dict[str, str]:
     """Return what mysqld needs in its environment to find libaio.so.1.
 
     Raises: ConfigError when the library is not on this machine.
     """
-    if _loads("libaio.so.1"):
+    if loads("libaio.so.1"):
         return {}
-    if not _loads("libaio.so.1t64"):  # the name since Debian 13 and Ubuntu 24.04; same on 64 bit
+    if not loads("libaio.so.1t64"):  # the name since Debian 13 and Ubuntu 24.04; same on 64 bit
         raise ConfigError(
             "stack: mysql",
             "the library libaio.so.1 is missing",
@@ -133,12 +144,13 @@ def library_environment() -> dict[str, str]:
 
 
 def _link_renamed_libaio(folder: Path) -> None:
-    mapped = Path("/proc/self/maps").read_text().split()  # _loads mapped it
+    mapped = Path("/proc/self/maps").read_text().split()  # `loads` mapped it
     library = next(word for word in mapped if "/libaio.so.1t64" in word)
     (folder / "libaio.so.1").symlink_to(library)
 
 
-def _loads(library: str) -> bool:
+def loads(library: str) -> bool:
+    """True when a program could load the library."""
     try:
         ctypes.CDLL(library)
     except OSError:
@@ -146,11 +158,15 @@ def _loads(library: str) -> bool:
     return True
 
 
-def _command(base: Path, data: Path) -> tuple[str, ...]:
+def places(base: Path, data: Path) -> tuple[str, ...]:
+    """Say where programs and data lie; started by root, the server has to be told to stay root."""
     as_root = ("--user=root",) if os.geteuid() == 0 else ()
-    mysqld = str(base / "bin" / "mysqld")
-    places = (f"--basedir={base}", f"--datadir={data}", f"--lc-messages-dir={base / 'share'}")
-    return (mysqld, "--no-defaults", *places, *as_root)
+    return (f"--basedir={base}", f"--datadir={data}", *as_root)
+
+
+def _command(base: Path, data: Path) -> tuple[str, ...]:
+    messages = f"--lc-messages-dir={base / 'share'}"
+    return (str(base / "bin" / "mysqld"), "--no-defaults", *places(base, data), messages)
 
 
 def _initialize(base: Path, folder: Path) -> None:

@@ -6,6 +6,8 @@
         settings = stack.postgres_connector("shop_pg", "shop", ["public.customers"], slot="shop")
         stack.add_connector("shop_pg", settings)
 
+MariaDB and the Spark cluster are there only when asked for: Stack(..., parts=(*CHAIN, "mariadb")).
+
 Steps of a start, in order: take the work folder, choose ports, make what must lie on disk, start
 every part at once, wait until each is ready. Whatever goes wrong in between, nothing stays running.
 """
@@ -25,16 +27,25 @@ from typing import IO, Self
 from cdc_sink.clients.connect import Connect
 from cdc_sink.errors import ConfigError, UnavailableError
 from cdc_sink.spark.jars import jars
-from cdc_sink.stack.connect import ConnectWorker
-from cdc_sink.stack.connectors import mysql_settings, postgres_settings, with_topics
-from cdc_sink.stack.kafka import Kafka
+from cdc_sink.stack.connectors import (
+    mariadb_settings,
+    mysql_settings,
+    postgres_settings,
+    with_topics,
+)
+from cdc_sink.stack.mariadb import MariaDb
 from cdc_sink.stack.mysql import MySql
 from cdc_sink.stack.part import Part
+from cdc_sink.stack.parts import (
+    CHAIN,
+    build,
+    jar_groups,
+    port_names,
+    require_known,
+)
 from cdc_sink.stack.ports import choose_ports
 from cdc_sink.stack.postgres import Postgres
 from cdc_sink.stack.process import Process
-from cdc_sink.stack.registry import Registry
-from cdc_sink.stack.standalone import SparkMaster, SparkWorker
 from cdc_sink.stack.workdir import (
     PartState,
     StackState,
@@ -43,18 +54,9 @@ from cdc_sink.stack.workdir import (
     write_state,
 )
 
-CHAIN = ("postgres", "mysql", "kafka", "registry", "connect")
-EVERYTHING = (*CHAIN, "spark")
 START_LIMIT_S = 180.0  # ten times a warm start on two cores
 CONNECTOR_LIMIT_S = 90.0
 _SPARK_PARTS = ("spark-master", "spark-worker-1", "spark-worker-2")
-_NEEDS = {"connect": ("kafka", "registry")}
-_JARS = {
-    "kafka": ("kafka",),
-    "registry": ("registry",),
-    "connect": ("connect", "converter", "debezium-mysql", "debezium-postgres"),
-    "mysql": ("mysqld",),
-}
 _POLL_S = 0.1
 _TALK_EVERY_S = 2.0
 
@@ -76,7 +78,7 @@ class Stack:
     ) -> None:
         """Nothing happens yet. In: parts out of EVERYTHING; `say` is given the progress lines."""
         self.workdir = Path(workdir).resolve()
-        self._names = _require_known(parts)
+        self._names = require_known(parts)
         self._limit_s = limit_s
         self._say = say
         self._parts: dict[str, Part] = {}
@@ -104,8 +106,8 @@ class Stack:
         self._lock = lock_workdir(self.workdir)
         try:
             forget_state(self.workdir)
-            ports = choose_ports(_port_names(self._names), self.workdir / "ports.json")
-            self._parts = _build(self.workdir, self._names, ports)
+            ports = choose_ports(port_names(self._names), self.workdir / "ports.json")
+            self._parts = build(self.workdir, self._names, ports)
             self._prepare()
             self._bring_up(tuple(self._parts))
         except BaseException:
@@ -153,6 +155,13 @@ class Stack:
         return part
 
     @property
+    def mariadb(self) -> MariaDb:
+        """The MariaDB server."""
+        part = self._part("mariadb")
+        assert isinstance(part, MariaDb)
+        return part
+
+    @property
     def bootstrap_servers(self) -> str:
         """Where Kafka clients begin."""
         return self._part("kafka").endpoint
@@ -191,6 +200,14 @@ class Stack:
         """Return settings for add_connector; tables as `database.table`."""
         servers = self.bootstrap_servers
         settings = mysql_settings(self.mysql, prefix, database, tables, history_servers=servers)
+        return with_topics(settings, partitions=partitions)
+
+    def mariadb_connector(
+        self, prefix: str, database: str, tables: Sequence[str], *, partitions: int = 1
+    ) -> dict[str, str]:
+        """Return settings for add_connector; tables as `database.table`."""
+        servers = self.bootstrap_servers
+        settings = mariadb_settings(self.mariadb, prefix, database, tables, history_servers=servers)
         return with_topics(settings, partitions=partitions)
 
     def add_connector(
@@ -234,8 +251,7 @@ class Stack:
         return tuple(self._part(name).name for name in names)
 
     def _prepare(self) -> None:
-        groups = [group for name in self._parts for group in _JARS.get(name, ())]
-        if groups:
+        if groups := jar_groups(self._names):
             jars(*groups)  # all at once, and here: a thread could not be interrupted
         with ThreadPoolExecutor(max_workers=len(self._parts)) as pool:
             for done in [pool.submit(part.prepare) for part in self._parts.values()]:
@@ -324,20 +340,6 @@ class _ClosedConnect(Connect):
         self._client.close()
 
 
-def _require_known(parts: Sequence[str]) -> tuple[str, ...]:
-    unknown = sorted(set(parts) - set(EVERYTHING))
-    lonely = [name for name in parts for need in _NEEDS.get(name, ()) if need not in parts]
-    if unknown or lonely:
-        saw = f"unknown: {', '.join(unknown)}" if unknown else "connect needs kafka and registry"
-        raise ConfigError(
-            "stack: parts",
-            saw,
-            data="nothing was started",
-            remedy=f"choose from {', '.join(EVERYTHING)}",
-        )
-    return tuple(name for name in EVERYTHING if name in parts)
-
-
 def _require_platform() -> None:
     seen = f"{platform.system()} {platform.machine()}"
     if seen != "Linux x86_64":
@@ -347,41 +349,3 @@ def _require_platform() -> None:
             data="nothing was started",
             remedy="run it there, or use servers of your own",
         )
-
-
-def _port_names(names: Sequence[str]) -> list[str]:
-    several = {
-        "kafka": ("kafka", "kafka_controller"),
-        "spark": ("spark", "spark_ui", "spark_worker_1_ui", "spark_worker_2_ui"),
-    }
-    return [port for name in names for port in several.get(name, (name,))]
-
-
-def _build(workdir: Path, names: Sequence[str], ports: Mapping[str, int]) -> dict[str, Part]:
-    """Make the part objects, in the order in which they are started."""
-    parts: list[Part] = []
-    if "kafka" in names:
-        parts.append(Kafka(workdir / "kafka", ports["kafka"], ports["kafka_controller"]))
-    if "registry" in names:
-        parts.append(Registry(workdir / "registry", ports["registry"]))
-    if "connect" in names:
-        kafka = Kafka(workdir / "kafka", ports["kafka"], ports["kafka_controller"])
-        registry = Registry(workdir / "registry", ports["registry"])
-        parts.append(
-            ConnectWorker(
-                workdir / "connect", ports["connect"], kafka.endpoint, registry.native_url
-            )
-        )
-    if "postgres" in names:
-        parts.append(Postgres(workdir / "postgres", ports["postgres"]))
-    if "mysql" in names:
-        parts.append(MySql(workdir / "mysql", ports["mysql"]))
-    if "spark" in names:
-        master = SparkMaster(workdir / "spark-master", ports["spark"], ports["spark_ui"])
-        parts.append(master)
-        for number in (1, 2):
-            name = f"spark-worker-{number}"
-            parts.append(
-                SparkWorker(workdir / name, name, ports[f"spark_worker_{number}_ui"], master)
-            )
-    return {part.name: part for part in parts}

@@ -11,6 +11,8 @@ Iceberg type:
     timestamp, timestamptz   microseconds since 1970-01-01, the second one in UTC
     long of a TIME column    microseconds of the day; MySQL may go below 0 and beyond 24 h
     string, binary, fixed    the bytes
+    binary of a bits column  the number they make, little-endian: PostgreSQL's connector leaves out the
+                             zero bytes at its high end, MySQL's pads them to the column's width
     string of a json column  the parsed document: order of members, blanks and 1 = 1.0 = 1e0 don't
                              count; what is no JSON is compared as text. MySQL's numbers are doubles:
                              Debezium writes their exact digits, MySQL the shortest that lead back
@@ -65,7 +67,6 @@ class CheckedColumn:
     name: str
     type: str  # Iceberg type text
     kind: Kind = "plain"
-    width: int = 0  # bits; only for kind "bits"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,9 @@ def of_table(values: pa.Array, column: CheckedColumn) -> Canonical:
     if column.kind in _JSON and column.type == "string":
         documents = [_JSON[column.kind](text) for text in values.to_pylist()]
         return Canonical(pa.array(documents, pa.large_binary()))
+    if column.kind == "bits" and column.type == "binary":
+        numbers = [None if value is None else value.rstrip(b"\0") for value in values.to_pylist()]
+        return Canonical(pa.array(numbers, pa.large_binary()))
     if column.type in _TIMES:
         values = values.cast(pa.timestamp("us", values.type.tz))
     return Canonical(_one_nan(values.cast(_arrow_type(column.type))))
@@ -219,11 +223,10 @@ def _parse_time(text: str) -> int:
 
 
 def _parse_bits(text: str, column: CheckedColumn) -> object:
-    value = int(text, 2)
+    value = int(text or "0", 2)  # PostgreSQL has bits without any
     if column.type == "boolean":
         return int(value != 0)
-    # Debezium's io.debezium.data.Bits: little-endian, padded to the column's width.
-    return value.to_bytes((max(column.width, 1) + 7) // 8, "little")
+    return value.to_bytes((value.bit_length() + 7) // 8, "little")
 
 
 def _parse_uuid(text: str) -> bytes:

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from cdc_sink.config import load_config
 from cdc_sink.spark.session import create_session
+from cdc_sink.stack.parts import CHAIN
 from cdc_sink.stack.stack import Stack
 from tests.stack.pipelines import Lake
 
@@ -26,9 +27,9 @@ tables: [{topic: none}]
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("stack")) as running:
-        running.postgres.create_database("shop")
-        running.mysql.create_database("shop")
+    with Stack(tmp_path_factory.mktemp("stack"), parts=(*CHAIN, "mariadb")) as running:
+        for server in (running.postgres, running.mysql, running.mariadb):
+            server.create_database("shop")
         yield running
 
 

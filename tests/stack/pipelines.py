@@ -54,11 +54,11 @@ class Lake:
         databases = {
             "postgres": ("postgresql", self.stack.postgres),
             "mysql": ("mysql", self.stack.mysql),
+            "mariadb": ("mysql", self.stack.mariadb),
         }
-        secret = self.folder / "secret"
-        secret.write_text("postgres")
-        (self.folder / "secret-mysql").write_text("cdc")
-        secrets = {"postgres": secret, "mysql": self.folder / "secret-mysql"}
+        secrets = {name: self.folder / f"secret-{name}" for name in databases}
+        for name, (_, server) in databases.items():
+            secrets[name].write_text(server.password)
         return {
             "pipeline": "shop",
             "kafka": {"bootstrap_servers": self.stack.bootstrap_servers, "timeout_s": 3},

@@ -27,6 +27,7 @@ from cdc_sink.errors import ConfigError, UnavailableError
 from cdc_sink.spark.ivy import Artifact
 from cdc_sink.spark.jars import LockedJar, fetch_locked
 from cdc_sink.stack.keeper import descendants
+from cdc_sink.stack.mysql import MySql
 from cdc_sink.stack.ports import HOST
 from cdc_sink.stack.stack import Stack
 from cdc_sink.stack.workdir import is_in_use, read_state
@@ -91,15 +92,18 @@ def test_a_row_in_postgres_arrives_as_an_avro_change_event(stack: Stack) -> None
     assert (change["op"], change["after"]) == ("r", {"id": 7, "title": "Café Terrace"})
 
 
-def test_a_row_in_mysql_arrives_as_an_avro_change_event(stack: Stack) -> None:
-    stack.mysql.create_database("life")
-    with stack.mysql.connect("life") as connection, connection.cursor() as cursor:
+@pytest.mark.parametrize("side", ["mysql", "mariadb"])
+def test_a_row_in_a_binlog_arrives_as_an_avro_change_event(stack: Stack, side: str) -> None:
+    server: MySql = getattr(stack, side)
+    server.create_database("life")
+    with server.connect("life") as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE paintings (id int PRIMARY KEY, title text CHARSET utf8mb4)")
         cursor.execute("INSERT INTO paintings VALUES (7, 'Café Terrace')")
-    settings = stack.mysql_connector("life_my", "life", ["life.paintings"])
-    stack.add_connector("life_my", settings)
-    change = first_change(stack, "life_my.life.paintings")
+    settings_of = stack.mysql_connector if side == "mysql" else stack.mariadb_connector
+    stack.add_connector(f"life_{side}", settings_of(f"life_{side}", "life", ["life.paintings"]))
+    change = first_change(stack, f"life_{side}.life.paintings")
     assert (change["op"], change["after"]) == ("r", {"id": 7, "title": "Café Terrace"})
+    assert change["source"]["connector"] == side
 
 
 def test_a_refused_connector_is_a_config_error(stack: Stack) -> None:
@@ -115,21 +119,24 @@ def test_the_chain_fits_into_three_gigabytes(stack: Stack) -> None:
 
 def test_killed_parts_come_back_with_port_and_data(tmp_path: Path) -> None:
     schema = {"schema": '{"type": "string"}'}
-    with Stack(tmp_path, parts=("postgres", "mysql", "registry")) as stack:
-        ports_before = (stack.postgres.port, stack.mysql.port, stack.registry_url)
+    with Stack(tmp_path, parts=("postgres", "mysql", "mariadb", "registry")) as stack:
+        servers = (stack.postgres, stack.mysql, stack.mariadb)
+        ports_before = (*(server.port for server in servers), stack.registry_url)
         with stack.postgres.connect() as connection:
             connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
         stack.mysql.create_database("kept")
+        stack.mariadb.create_database("kept")
         known = read_registry(f"{stack.registry_url}/subjects/kept/versions", post=schema)
-        for part in ("postgres", "mysql", "registry"):
+        for part in ("postgres", "mysql", "mariadb", "registry"):
             stack.kill(part)
             with pytest.raises(UnavailableError, match="exit code 137"):
                 stack.require_running()
             stack.restart(part)
-        assert (stack.postgres.port, stack.mysql.port, stack.registry_url) == ports_before
+        assert (*(server.port for server in servers), stack.registry_url) == ports_before
         with stack.postgres.connect() as connection:
             assert connection.execute("SELECT one FROM kept").fetchall() == [(1,)]
         stack.mysql.connect("kept").close()
+        stack.mariadb.connect("kept").close()
         found = read_registry(f"{stack.registry_url}/schemas/ids/{known['id']}")
         assert found["schema"] == schema["schema"]
 

@@ -6,7 +6,13 @@ import json
 from pathlib import Path
 
 from cdc_sink.stack.connect import ConnectWorker
-from cdc_sink.stack.connectors import mysql_settings, postgres_settings, with_topics
+from cdc_sink.stack.connectors import (
+    mariadb_settings,
+    mysql_settings,
+    postgres_settings,
+    with_topics,
+)
+from cdc_sink.stack.mariadb import MariaDb
 from cdc_sink.stack.mysql import MySql
 from cdc_sink.stack.postgres import Postgres
 
@@ -46,3 +52,15 @@ def test_the_mysql_settings_to_copy_are_those_of_the_chain() -> None:
     expected["database.ssl.mode"] = "preferred"
     del expected["database.allowPublicKeyRetrieval"]
     assert json.loads((CONF / "mysql.json").read_text()) == expected
+
+
+def test_the_mariadb_settings_to_copy_are_those_of_the_chain() -> None:
+    server = MariaDb(
+        NOWHERE, 3306, user="debezium", password=SECRET % "mariadb", host="mariadb.example.com"
+    )
+    tables = ["shop.products", "shop.payments"]
+    settings = mariadb_settings(server, "shop_ma", "shop", tables, history_servers=BROKERS)
+    expected = with_topics(settings, partitions=8) | REPLICATED | converters()
+    # The chain's server makes no certificate; 11.4 does by itself, one that only `trust` accepts.
+    expected["database.ssl.mode"] = "trust"
+    assert json.loads((CONF / "mariadb.json").read_text()) == expected

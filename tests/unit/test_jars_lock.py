@@ -16,6 +16,7 @@ from cdc_sink.errors import ConfigError
 from cdc_sink.spark.ivy import Artifact, Request, render_ivy
 from cdc_sink.spark.jars import (
     LOCK_FILE,
+    MARIADB_GROUPS,
     STACK_GROUPS,
     LockedJar,
     fetch_locked,
@@ -23,8 +24,9 @@ from cdc_sink.spark.jars import (
     render_lock,
 )
 from cdc_sink.spark.java import parse_java_version, require_java
+from cdc_sink.stack.parts import CHAIN, EVERYTHING, jar_groups
 
-ALL_GROUPS = ("spark", "aws", "postgresql", *STACK_GROUPS)
+ALL_GROUPS = ("spark", "aws", "postgresql", *STACK_GROUPS, *MARIADB_GROUPS)
 
 
 def locked(content: bytes) -> LockedJar:
@@ -97,6 +99,14 @@ def test_files_of_one_name_are_one_file() -> None:
 
 def test_the_aws_bundle_is_fetched_only_when_asked_for() -> None:
     assert "aws" not in {line.group for line in read_lock(LOCK_FILE, "spark", "stack")}
+
+
+def test_mariadb_is_fetched_only_when_asked_for() -> None:
+    groups = {line.group for line in read_lock(LOCK_FILE, "spark", "stack")}
+    assert groups.isdisjoint(MARIADB_GROUPS)
+    assert not groups.isdisjoint(jar_groups(CHAIN))
+    assert set(jar_groups(CHAIN)).isdisjoint(MARIADB_GROUPS)
+    assert set(jar_groups(EVERYTHING)).issuperset(MARIADB_GROUPS)
 
 
 def test_an_unknown_group_is_a_config_error_that_lists_the_known() -> None:

@@ -8,15 +8,21 @@ import os
 import select
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cdc_sink.errors import ConfigError, UnavailableError
 from cdc_sink.stack import keeper
-from cdc_sink.stack.connectors import mysql_settings, with_topics
+from cdc_sink.stack.cache import drop_symbols
+from cdc_sink.stack.connect import ConnectWorker
+from cdc_sink.stack.connectors import mariadb_settings, mysql_settings, with_topics
+from cdc_sink.stack.mariadb import MariaDb, require_libraries
 from cdc_sink.stack.mysql import MySql, library_environment
+from cdc_sink.stack.parts import CHAIN, build, port_names, require_known
 from cdc_sink.stack.ports import HOST, choose_ports, is_free
 from cdc_sink.stack.process import Launch, Process, run_kept
 from cdc_sink.stack.stack import Stack
@@ -152,13 +158,22 @@ def test_a_missing_libaio_is_a_config_error_with_the_command(
         library_environment()
 
 
-def test_mysql_connectors_have_replica_ids_of_their_own() -> None:
-    server = MySql(Path("mysql"), 3306)
+def test_a_missing_library_of_mariadb_is_a_config_error_with_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", refuse_to_load)
+    with pytest.raises(ConfigError, match=r"libcrypt\.so\.1 is missing; .*install libcrypt1"):
+        require_libraries()
+
+
+@pytest.mark.parametrize(
+    ("server", "settings"),
+    [(MySql(Path("mysql"), 3306), mysql_settings), (MariaDb(Path("m"), 3306), mariadb_settings)],
+)
+def test_binlog_connectors_have_replica_ids_of_their_own(server: MySql, settings: Any) -> None:
     prefixes = [f"shop_{number}" for number in range(50)]
     ids = {
-        mysql_settings(server, prefix, "shop", ["shop.t"], history_servers="h:1")[
-            "database.server.id"
-        ]
+        settings(server, prefix, "shop", ["shop.t"], history_servers="h:1")["database.server.id"]
         for prefix in prefixes
     }
     assert len(ids) == len(prefixes)
@@ -177,3 +192,27 @@ def test_parts_that_can_not_work_are_refused_before_anything_starts(
     with pytest.raises(ConfigError, match="stack: parts"):
         Stack(tmp_path / "work", parts=parts)
     assert not (tmp_path / "work").exists()
+
+
+def loaded_connectors(tmp_path: Path, parts: tuple[str, ...]) -> tuple[str, ...]:
+    names = require_known(parts)
+    ports = {name: 15000 + number for number, name in enumerate(port_names(names))}
+    connect = build(tmp_path, names, ports)["connect"]
+    assert isinstance(connect, ConnectWorker)
+    return connect.connectors
+
+
+def test_mariadb_and_its_connector_are_there_only_when_asked_for(tmp_path: Path) -> None:
+    assert "mariadb" not in CHAIN
+    assert loaded_connectors(tmp_path, CHAIN) == ("debezium-mysql", "debezium-postgres")
+    assert "debezium-mariadb" in loaded_connectors(tmp_path, (*CHAIN, "mariadb"))
+
+
+def test_a_program_without_its_symbols_still_runs(tmp_path: Path) -> None:
+    whole, program = Path("/bin/sh").resolve(), tmp_path / "sh"
+    program.write_bytes(whole.read_bytes() + b"symbols" * 1000)  # behind all that is loaded
+    program.chmod(0o755)
+    drop_symbols(program)
+    assert program.stat().st_size < whole.stat().st_size  # the table of sections went, too
+    ran = subprocess.run([program, "-c", "echo $((6 * 7))"], capture_output=True)
+    assert (ran.stdout, ran.returncode) == (b"42\n", 0)

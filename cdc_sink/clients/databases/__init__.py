@@ -30,7 +30,6 @@ class SourceColumn:
     name: str
     type: str  # the database's own name
     kind: Kind = "plain"
-    width: int = 0  # bits; only for kind "bits"
 
 
 class SourceDatabase(Protocol):

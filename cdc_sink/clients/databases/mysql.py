@@ -40,9 +40,11 @@ _KINDS: dict[str, Kind] = {
     "bit": "bits",
     "float": "real",
 }
+# Not by `extra`: MySQL 8 says DEFAULT_GENERATED there of each column with DEFAULT CURRENT_TIMESTAMP.
+# What isn't computed has an empty expression in MySQL, and none in MariaDB.
 _COLUMNS = """
-SELECT column_name, column_type, data_type, numeric_precision FROM information_schema.columns
-WHERE table_schema = %s AND table_name = %s AND extra NOT LIKE '%%GENERATED%%'
+SELECT column_name, column_type, data_type FROM information_schema.columns
+WHERE table_schema = %s AND table_name = %s AND coalesce(generation_expression, '') = ''
 ORDER BY ordinal_position
 """
 _KEY = """
@@ -83,7 +85,9 @@ class MySQL:
         found = self._ask(_COLUMNS, schema_and_table(table, default_schema=self._schema))
         if not found:
             raise no_such_table(self._where, table)
-        return tuple(_column(*row) for row in found)
+        return tuple(
+            SourceColumn(name, shown, _KINDS.get(base, "plain")) for name, shown, base in found
+        )
 
     def key_columns(self, table: str) -> tuple[str, ...]:
         """Return the primary key's columns in the key's order."""
@@ -131,11 +135,6 @@ class MySQL:
             raise refused(self._where) from cause
         except pymysql.Error as cause:
             raise unavailable(self._where) from cause
-
-
-def _column(name: str, shown: str, base: str, precision: str | None) -> SourceColumn:
-    kind = _KINDS.get(base, "plain")
-    return SourceColumn(name, shown, kind, int(precision or 0) if kind == "bits" else 0)
 
 
 def _expression(column: SourceColumn) -> str:

@@ -35,23 +35,23 @@ _KINDS: dict[str, Kind] = {
     "jsonb": "json",
     "time": "time",
     "bit": "bits",
+    "varbit": "bits",
     "float4": "real",
     "timestamptz": "zoned",
 }
 # A domain is followed down to the type it is made of.
 _COLUMNS = """
 WITH RECURSIVE base AS (
-  SELECT a.attnum, a.attname, a.atttypid, a.atttypmod,
-         format_type(a.atttypid, a.atttypmod) AS shown
+  SELECT a.attnum, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod) AS shown
   FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = %s AND c.relname = %s
     AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
   UNION ALL
-  SELECT base.attnum, base.attname, t.typbasetype, t.typtypmod, base.shown
+  SELECT base.attnum, base.attname, t.typbasetype, base.shown
   FROM base JOIN pg_type t ON t.oid = base.atttypid WHERE t.typtype = 'd'
 )
-SELECT base.attname, base.shown, t.typname, base.atttypmod
+SELECT base.attname, base.shown, t.typname
 FROM base JOIN pg_type t ON t.oid = base.atttypid WHERE t.typtype <> 'd' ORDER BY base.attnum
 """
 _KEY = """
@@ -88,7 +88,9 @@ class PostgreSQL:
         found = self._ask(_COLUMNS, schema_and_table(table, default_schema="public"))
         if not found:
             raise no_such_table(self._where, table)
-        return tuple(_column(name, shown, base, int(mod)) for name, shown, base, mod in found)
+        return tuple(
+            SourceColumn(name, shown, _KINDS.get(base, "plain")) for name, shown, base in found
+        )
 
     def key_columns(self, table: str) -> tuple[str, ...]:
         """Return the primary key's columns in the key's order."""
@@ -138,8 +140,3 @@ class PostgreSQL:
             raise refused(self._where) from cause
         except psycopg.Error as cause:
             raise unavailable(self._where) from cause
-
-
-def _column(name: str, shown: str, base: str, modifier: int) -> SourceColumn:
-    kind = _KINDS.get(base, "plain")
-    return SourceColumn(name, shown, kind, modifier if kind == "bits" else 0)

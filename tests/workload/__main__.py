@@ -1,0 +1,89 @@
+"""`python -m tests.workload`: play a seeded workload on a real database, then compare every row.
+
+Exit code: 0 every table equals its source; 1 a table differs, or stopped: the keys are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from cdc_sink.cli.verify import render_findings
+from cdc_sink.spark.session import create_session
+from cdc_sink.stack.stack import Stack
+from tests.workload.player import Play
+from tests.workload.run import Outcome, Run
+
+KEYS_SHOWN = 20
+_PARTS = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mariadb"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Play and compare; the seed is the first line that is printed."""
+    asked = _parser().parse_args(arguments)
+    seed = random.SystemRandom().randrange(10**6) if asked.seed is None else asked.seed
+    print(f"workload: --database {asked.database} --seed {seed} --toast {asked.toast}", flush=True)
+    play = Play(
+        asked.database,
+        seed,
+        asked.toast,
+        truncates=asked.truncate,
+        lanes=asked.lanes,
+        rate=asked.rate,
+    )
+    folder = asked.folder or Path(tempfile.mkdtemp(prefix="workload-"))
+    outcome = _run(play, folder, asked.minutes * 60, asked.kill_every)
+    for line in _lines(outcome):
+        print(line)
+    print(f"seed {seed}: {'equal' if outcome.is_equal else 'NOT EQUAL'}; all of it is in {folder}")
+    return 0 if outcome.is_equal else 1
+
+
+def _run(play: Play, folder: Path, seconds: float, kill_every_s: float) -> Outcome:
+    parts = (_PARTS[play.database], "kafka", "registry", "connect")
+    with Stack(folder / "stack", parts=parts) as stack:
+        run = Run(stack, folder / "lake", play, say=_say)
+        spark = create_session(run.pipeline, purpose="test", log_file=folder / "spark.log")
+        try:
+            return run.go(spark, seconds, kill_every_s=kill_every_s)
+        finally:
+            spark.stop()
+
+
+def _lines(outcome: Outcome) -> list[str]:
+    return [
+        *(f"stopped: {stop}" for stop in outcome.stops),
+        *(
+            f"{one.table}: {one.rows_source} rows, equal"
+            for one in outcome.verifications
+            if one.equal
+        ),
+        *render_findings([o for o in outcome.verifications if not o.equal], keys=KEYS_SHOWN),
+    ]
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.workload", description=__doc__)
+    parser.add_argument("--database", choices=sorted(_PARTS), required=True)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, help="replays the statements of a run; drawn otherwise")
+    parser.add_argument("--toast", choices=("default", "full"), default="default")
+    parser.add_argument("--truncate", action="store_true", help="send TRUNCATE too")
+    parser.add_argument("--lanes", type=int, default=3, help="connections that meet")
+    parser.add_argument(
+        "--rate", type=float, default=4.0, help="transactions of a lane in a second"
+    )
+    parser.add_argument("--kill-every", type=float, default=40.0, help="Connect, in seconds")
+    parser.add_argument("--folder", type=Path, help="where everything is kept; a new one otherwise")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
