@@ -25,7 +25,7 @@ def test_tables_equal_their_sources_after_a_random_workload(
     """CDC_SINK_SEED in the environment replays the statements of a run."""
     seed = int(os.environ.get("CDC_SINK_SEED", random.SystemRandom().randrange(10**6)))
     print(f"workload: CDC_SINK_SEED={seed}", file=sys.stderr)
-    run = Run(stack, tmp_path, Play(database, seed, "full"), say=lambda line: print(line))
+    run = Run(stack, tmp_path, Play(database, seed, "default"), say=lambda line: print(line))
     outcome = run.go(spark, SECONDS, kill_every_s=25)
     counts = run.player.counts
     assert (outcome.stops, [one for one in outcome.verifications if not one.equal]) == ((), [])
