@@ -84,6 +84,7 @@ class FoldOptions:
 
     exact: bool = False
     fills: tuple[str, ...] = ()
+    ignores_truncates: bool = False
 
 
 def fold(
@@ -108,14 +109,14 @@ def fold(
         seen, *_passing_facts(partitions, has_aside)
     )
     kept = counted.where("op IS NOT NULL AND aside IS NULL AND NOT stale")
-    if has_aside:
-        kept = _after_truncate(kept)
+    if has_aside:  # without it no truncate gets here
+        kept = kept.where("op <> 't'") if options.ignores_truncates else _after_truncate(kept)
     rows = (
         _last(kept.drop("stale", "was_applied", "aside"), options, with_split=len(partitions) > 1)
         .observe(left, *_remaining_facts(options.fills))
         .localCheckpoint(eager=True)
     )
-    return Folded(rows, _facts(seen.get, left.get, partitions, options.fills))
+    return Folded(rows, _facts(seen.get, left.get, partitions, options))
 
 
 def _after_truncate(kept: DataFrame) -> DataFrame:
@@ -252,13 +253,14 @@ def _remaining_facts(fills: Sequence[str]) -> list[Column]:
 
 
 def _facts(
-    seen: dict[str, Any], left: dict[str, Any], partitions: Sequence[int], fills: Sequence[str]
+    seen: dict[str, Any], left: dict[str, Any], partitions: Sequence[int], options: FoldOptions
 ) -> BatchFacts:
     marks = {p: seen[f"mark{p}"] for p in partitions if seen[f"mark{p}"] is not None}
     counts = ("records", "tombstones", "redelivered", "reads", "dead_letters", "truncates")
     keys = ("upserted", "deleted", "split", "unfilled", "lacking", "unknown")
-    lacking = {name: left[f"lacking{i}"] for i, name in enumerate(fills)}
+    lacking = {name: left[f"lacking{i}"] for i, name in enumerate(options.fills)}
     return BatchFacts(
+        ignores_truncates=options.ignores_truncates,
         **{name: seen[name] for name in counts},
         **{f"{kind}_keys": left[f"{kind}_keys"] for kind in keys},
         lacking={name: count for name, count in lacking.items() if count},

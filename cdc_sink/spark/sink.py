@@ -94,6 +94,8 @@ class Sink:
 
     def __post_init__(self) -> None:
         """Prepare the session: it belongs to this query alone."""
+        ignores = self.target.table.truncate == "ignore"
+        self.options = replace(self.options, ignores_truncates=ignores)
         prepare_session(self.spark)
         cores = self.spark.sparkContext.defaultParallelism
         self.spark.conf.set("spark.sql.shuffle.partitions", str(cores))
@@ -145,7 +147,7 @@ class Sink:
         count = count_of(done)
         if count == 0:
             return 0
-        everything = FoldOptions(exact=True, fills=fillable(settled))
+        everything = replace(self.options, exact=True, fills=fillable(settled))
         folded = fold(settled, {}, sorted(ledger.next_offsets), everything)
         try:
             letters.mark(done, State.REPLAYING)
@@ -219,8 +221,7 @@ class Sink:
 
     def _fold(self, new: DataFrame, table: IcebergTable, ledger: Ledger) -> tuple[Folded, Plan]:
         folded = fold(new, ledger.high_water, sorted(ledger.next_offsets), self.options)
-        facts = replace(folded.facts, ignores_truncates=self.target.table.truncate == "ignore")
-        folded = replace(folded, facts=facts)
+        facts = folded.facts
         plan = plan_batch(
             facts,
             ledger,
@@ -232,18 +233,19 @@ class Sink:
             folded.release()
             exact = self.options.exact or plan.step is Step.FOLD_EXACTLY
             fills = fillable(new) if plan.step is Step.FILL else self.options.fills
-            self.options = FoldOptions(exact, fills)
+            self.options = replace(self.options, exact=exact, fills=fills)
             return self._fold(new, table, ledger)
         # Batches that follow a mixed one are likely mixed too; the first pure one ends it. A column once
         # left out will be left out again.
         lacking = tuple(name for name in self.options.fills if name in facts.lacking)
         stays_exact = facts.is_mixed or ledger.moving is not None
-        self.options = FoldOptions(self.options.exact and stays_exact, lacking)
+        exact = self.options.exact and stays_exact
+        self.options = replace(self.options, exact=exact, fills=lacking)
         return folded, plan
 
     def _settled(self, marked: DataFrame, table: IcebergTable, ledger: Ledger) -> DataFrame:
         """Decide over the values that nobody has, before anything is folded for good."""
-        everything = FoldOptions(exact=True, fills=fillable(marked))
+        everything = replace(self.options, exact=True, fills=fillable(marked))
         probe = fold(marked, ledger.high_water, sorted(ledger.next_offsets), everything)
         try:
             lacking = probe.rows.where("size(missing) > 0")
