@@ -7,7 +7,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from cdc_sink.config import Target
-from cdc_sink.errors import ConfigError
+from cdc_sink.errors import ConfigError, StateError
 from cdc_sink.spark.checkpoint import Files, query_id
 from cdc_sink.spark.decode import decode
 from cdc_sink.spark.failures import caused
@@ -16,7 +16,7 @@ from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.locate import JOB_FAILED
 from cdc_sink.spark.query import Services, claim_of
 from cdc_sink.spark.session import require_session
-from cdc_sink.spark.sink import Sink
+from cdc_sink.spark.sink import Sink, ValuesLacking
 from cdc_sink.spark.source import read_records
 from cdc_sink.table.moving import with_partitions
 from cdc_sink.table.writer_schemas import WriterSchemas
@@ -64,6 +64,14 @@ def apply_changes(changes: DataFrame, batch_id: int, table: Target) -> None:
     sink = _sink_of(changes.sparkSession, table)
     try:
         sink.apply(changes, batch_id)
+    except ValuesLacking as lacking:
+        raise StateError(
+            table.where,
+            "the connector left values out that neither the batch nor the table has",
+            data="the batch was not applied",
+            remedy="set REPLICA IDENTITY FULL on the source table, or let `cdc-sink run` apply the batch: it "
+            "can set such keys aside",
+        ) from lacking
     except JOB_FAILED as failed:
         fault = read_fault(str(failed))
         raise (fault.error() if fault else caused(failed, table.where)) from failed

@@ -6,6 +6,7 @@ the same letters are found in the table already.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,9 @@ from cdc_sink.table.dead_letters import (
 
 VIEW = "cdc_sink_letters"
 
+# Two tables of a pipeline may meet their first bad record at the same moment.
+_one_creates = threading.Lock()
+
 
 @dataclass(frozen=True)
 class DeadLetters:
@@ -45,6 +49,8 @@ class DeadLetters:
         """The quarantined letters as Kafka records, in no order; None when there is no letter at all."""
         if not self.exists:
             return None
+        # Other programs change letters, too, and the session keeps what it has loaded.
+        self.spark.catalog.refreshTable(self.target.dead_letters)
         letters = self.spark.table(self.target.dead_letters)
         own = (
             (F.col("table") == self.target.where)
@@ -74,7 +80,9 @@ class DeadLetters:
 
     def put(self, changes: DataFrame, batch_id: int) -> None:
         """Keep set-aside changes (with `raw` and `aside`, see set_aside.py) as letters; idempotent."""
-        self.spark.sql(create_sql(self.target.dead_letters))
+        with _one_creates:
+            self.spark.sql(create_sql(self.target.dead_letters))
+        self.spark.catalog.refreshTable(self.target.dead_letters)
         values = {
             "table": F.lit(self.target.where),
             "topic_id": F.lit(self.topic_id),

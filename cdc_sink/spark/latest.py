@@ -31,6 +31,7 @@ from pyspark.sql.types import ArrayType, BinaryType, MapType, StringType, Struct
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.spark.faults import fault_sql
+from cdc_sink.table.dead_letters import KEY_QUARANTINED
 from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.merge_sql import key_alias
 from cdc_sink.table.plan import BatchFacts
@@ -208,6 +209,7 @@ def _passing_facts(partitions: Sequence[int], has_aside: bool) -> list[Column]:
         F.count_if(F.expr("op IS NULL AND aside IS NULL")).alias("tombstones"),
         F.count_if(F.expr("stale AND aside IS NULL")).alias("redelivered"),
         F.count(F.col("aside")).alias("dead_letters"),
+        F.count_if(F.expr(f"NOT startswith(aside, '{KEY_QUARANTINED}')")).alias("bad_records"),
         # Without `aside` no truncate gets here.
         F.count_if(F.expr("op = 't' AND NOT stale" if has_aside else "false")).alias("truncates"),
         F.count_if(F.expr("op = 'r'")).alias("reads"),
@@ -256,7 +258,15 @@ def _facts(
     seen: dict[str, Any], left: dict[str, Any], partitions: Sequence[int], options: FoldOptions
 ) -> BatchFacts:
     marks = {p: seen[f"mark{p}"] for p in partitions if seen[f"mark{p}"] is not None}
-    counts = ("records", "tombstones", "redelivered", "reads", "dead_letters", "truncates")
+    counts = (
+        "records",
+        "tombstones",
+        "redelivered",
+        "reads",
+        "dead_letters",
+        "bad_records",
+        "truncates",
+    )
     keys = ("upserted", "deleted", "split", "unfilled", "lacking", "unknown")
     lacking = {name: left[f"lacking{i}"] for i, name in enumerate(options.fills)}
     return BatchFacts(

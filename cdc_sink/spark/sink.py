@@ -110,6 +110,14 @@ class Sink:
         """
         table = self._open(changes)
         ledger = self._require_ledger(table)
+        if ledger.quarantined and "aside" not in changes.columns:
+            raise StateError(
+                self.target.where,
+                f"{ledger.quarantined} records of this table wait among the dead letters, and these changes "
+                "don't tell which keys are quarantined",
+                remedy="replay or release them with `cdc-sink dead-letters`, then run one batch of "
+                "`cdc-sink run --once`",
+            )
         if topic is not None:
             ledger = ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends)
         failpoint(TABLE_OPENED)

@@ -74,11 +74,13 @@ def create_sql(letters: str) -> str:
     columns = ", ".join(
         f"`{name}` {kind}{' NOT NULL' if name in required else ''}" for name, kind in FIELDS
     )
-    # By table, so that the queries of two tables don't get into each other's way.
+    # By table, and with snapshot isolation, so that the queries of two tables don't get into each other's
+    # way; letters of one table are written by one query only.
     return (
         f"CREATE TABLE IF NOT EXISTS {letters} ({columns}) USING iceberg PARTITIONED BY (`table`) "
         "TBLPROPERTIES ('format-version' = '3', 'write.delete.mode' = 'merge-on-read', "
-        "'write.update.mode' = 'merge-on-read', 'write.merge.mode' = 'merge-on-read')"
+        "'write.update.mode' = 'merge-on-read', 'write.merge.mode' = 'merge-on-read', "
+        "'write.merge.isolation-level' = 'snapshot')"
     )
 
 

@@ -14,6 +14,8 @@ from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
 from cdc_sink.table.ledger import Ledger, Totals
 
+MOST_BAD_ALONE = 100
+
 
 @dataclass(frozen=True)
 class BatchFacts:
@@ -39,6 +41,7 @@ class BatchFacts:
     newest_source_ts_ms: int | None
     newest_redelivered_ts_ms: int | None = None
     dead_letters: int = 0
+    bad_records: int = 0
     truncates: int = 0
     ignores_truncates: bool = False
     unfilled_keys: int = 0
@@ -122,6 +125,7 @@ def plan_batch(
     """
     if facts.records == 0:
         return Plan(Step.SKIP, ledger)
+    _require_some_good(facts, where)
     _require_order(facts, ledger, where)
     if (facts.needs_exact_fold or ledger.moving) and not folded_exactly:
         return Plan(Step.FOLD_EXACTLY, ledger)
@@ -147,6 +151,18 @@ def plan_batch(
     if facts.upserted_keys or (facts.deleted_keys and not is_empty):
         return Plan(Step.MERGE, after)
     return Plan(Step.NOTE, after)
+
+
+def _require_some_good(facts: BatchFacts, where: str) -> None:
+    """A poison record is one among good ones; when all are bad, something else is wrong."""
+    if MOST_BAD_ALONE < facts.bad_records == facts.records - facts.tombstones:
+        raise StateError(
+            where,
+            f"all {facts.bad_records} records of the batch are bad: this is no single bad record",
+            data="none of them was set aside, their offsets were not committed",
+            remedy="check the connector's converters and transforms, and whether the registry was rebuilt "
+            "with other ids; `bad_record: stop` names the first record",
+        )
 
 
 def _require_order(facts: BatchFacts, ledger: Ledger, where: str) -> None:

@@ -120,6 +120,15 @@ def test_a_truncate_that_nothing_orders_is_refused() -> None:
         plan_batch(facts, LEDGER, is_empty=False, folded_exactly=False, where="shop.t")
 
 
+def test_a_batch_of_bad_records_only_is_no_poison_record() -> None:
+    facts = dataclasses.replace(UPDATES, records=120, dead_letters=119, bad_records=119)
+    with pytest.raises(StateError, match="all 119 records of the batch are bad"):
+        plan_batch(facts, LEDGER, is_empty=False, folded_exactly=True, where="shop.t")
+    one_good = dataclasses.replace(facts, dead_letters=118, bad_records=118)
+    plan = plan_batch(one_good, LEDGER, is_empty=False, folded_exactly=True, where="shop.t")
+    assert plan.step is Step.MERGE
+
+
 def test_the_kinds_of_records_sum_up_to_the_input() -> None:
     facts = dataclasses.replace(UPDATES, dead_letters=3, truncates=1)
     assert facts.totals == Totals(applied=4, redelivered=2, tombstones=1, dead_letters=3)
