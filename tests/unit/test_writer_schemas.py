@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc_sink.change.avro_types import convert_sql
@@ -83,6 +83,7 @@ def part(whole: WriterSchemas, ids: list[int]) -> WriterSchemas:
     return WriterSchemas({i: whole.values[i] for i in ids}, whole.keys, whole.policy)
 
 
+@settings(deadline=None)
 @given(VERSIONS, POLICIES, st.data())
 def test_columns_do_not_depend_on_where_a_batch_or_a_run_ends(
     versions: list[dict[str, Any]], policy: Rules, data: st.DataObject
@@ -120,6 +121,7 @@ COMPATIBLE = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(COMPATIBLE, st.data())
 def test_compatible_versions_give_the_same_columns_in_any_order(
     versions: list[dict[str, Any]], data: st.DataObject
@@ -132,6 +134,7 @@ def test_compatible_versions_give_the_same_columns_in_any_order(
     assert set(columns) == set(whole.extend(()))
 
 
+@settings(deadline=None)
 @given(VERSIONS, POLICIES)
 def test_every_field_fills_one_column_that_holds_its_type_exactly(
     versions: list[dict[str, Any]], policy: Rules
