@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.events import DELETE, INSERT, UPDATE, create, start_stack
 from bench.figures import Figure, apply_rate, decode_rate
+from bench.order import order_costs
 from bench.steady import idle_jobs, memory_growth, small_batch
 from cdc_sink.cli.logs import configure_logs
 from cdc_sink.config import load_config
@@ -56,6 +57,9 @@ def measure(stack: Stack, folder: Path, rows: int) -> list[Figure]:
     for steady in (idle_jobs, memory_growth):
         figures.append(steady(spark, target, large))
         say(str(figures[-1]))
+    for cost in order_costs(spark, target):
+        figures.append(cost)
+        say(str(cost))
     spark.stop()
     return figures
 
@@ -87,7 +91,9 @@ def print_report(figures: list[Figure], rows: int) -> None:
     print("| figure | measured | goal | | conditions |\n|---|---|---|---|---|")
     for f in figures:
         met = "met" if f.met else "**missed**"
-        print(f"| {f.name} | {f.value:,.1f} {f.unit} | {f.goal} | {met} | {f.detail} |")
+        print(
+            f"| {f.name} | {f.value:,.{1 if f.value > 10 else 2}f} {f.unit} | {f.goal} | {met} | {f.detail} |"
+        )
 
 
 def machine() -> str:
