@@ -115,7 +115,8 @@ def _merge(
 def _ratio(
     name: str, goal: float, base_name: str, work: Callable[[], None], base: Callable[[], None]
 ) -> Figure:
-    with_it, without = [], []
+    with_it: list[float] = []
+    without: list[float] = []
     for run in range(RUNS + 1):
         for action, seconds in ((work, with_it), (base, without)):
             started = time.perf_counter()
