@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pyspark.sql import DataFrame
 
 from cdc_sink.clients.registry import Registry
-from cdc_sink.errors import CdcSinkError
+from cdc_sink.errors import CdcSinkError, SchemaError
 from cdc_sink.spark.decode import decode, require_framed, schema_ids
 from cdc_sink.spark.failpoints import BATCH_STARTED, SCHEMAS_FETCHED, failpoint
 from cdc_sink.spark.failures import as_cdc_sink_error
@@ -20,6 +20,11 @@ from cdc_sink.table.plan import BatchFacts
 from cdc_sink.table.writer_schemas import WriterSchemas
 
 MOST_REPLANS = 3
+# Each writer schema is a branch of the decoding projection. Up to FEW it costs less to plan them all
+# than to look which of them a batch holds; 300 in one batch were planned and decoded in about two
+# minutes of a crowded two-core machine, and nothing was tried beyond.
+FEW_SCHEMAS = 8
+MOST_SCHEMAS = 300
 
 
 @dataclass
@@ -59,8 +64,24 @@ class RecordWriter:
         columns = self._columns()
         if not columns or not self.schemas.keys:
             return None  # only tombstones so far, and no table: there is no column to make one of
-        changes = decode(records, self.schemas, columns)
+        changes = decode(records, self._in_use(records), columns)
         return self.sink.apply(changes, batch_id)
+
+    def _in_use(self, records: DataFrame) -> WriterSchemas:
+        """The schemas to decode a batch with: all while they are few, else those that it holds."""
+        if len(self.schemas.values) + len(self.schemas.keys) <= FEW_SCHEMAS:
+            return self.schemas
+        some = self.schemas.only(*schema_ids(records))
+        count = len(some.values) + len(some.keys)
+        if count > MOST_SCHEMAS:
+            raise SchemaError(
+                self.sink.target.where,
+                f"one batch holds records of {count} writer schemas, more than {MOST_SCHEMAS}",
+                data="the batch was not applied, its offsets were not committed",
+                remedy="look for a producer that registers a schema per record; else lower "
+                "max_records_per_batch, and rebuild the table with `cdc-sink backfill`",
+            )
+        return some
 
     def _learn(self, records: DataFrame) -> None:
         values, keys = schema_ids(records)
@@ -85,7 +106,8 @@ class RecordWriter:
         if value is None and "malformed" not in text.lower():
             return as_cdc_sink_error(failed, self.sink.target.where)
         columns = self._columns()
-        found = first_failing(records, lambda part: decode(part, self.schemas, columns))
+        schemas = self._in_use(records)
+        found = first_failing(records, lambda part: decode(part, schemas, columns))
         if found is None:
             return as_cdc_sink_error(failed, self.sink.target.where)
         record, text = found

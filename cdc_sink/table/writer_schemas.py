@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cdc_sink.change.avro_types import column_type
@@ -53,6 +53,12 @@ class WriterSchemas:
     def plus(self, values: Mapping[int, str], keys: Mapping[int, str]) -> WriterSchemas:
         """The same with more schemas."""
         return WriterSchemas({**self.values, **values}, {**self.keys, **keys})
+
+    def only(self, values: Collection[int], keys: Collection[int]) -> WriterSchemas:
+        """Those of these ids; all keys if none is among them, because the key's columns must be known."""
+        found = {i: text for i, text in self.keys.items() if i in keys}
+        some = {i: text for i, text in self.values.items() if i in values}
+        return replace(self, values=some, keys=found or self.keys)
 
     def extend(self, columns: Sequence[Column]) -> tuple[Column, ...]:
         """A table's columns, extended by what these schemas add, older ids first.

@@ -376,3 +376,9 @@ def test_a_name_reaches_every_statement_as_one_quoted_identifier(name: str) -> N
 def test_a_log_file_name_with_a_line_end_has_no_position_in_python_either(end: str) -> None:
     """Java's dot, which reads the same name in Spark, stands for none of them."""
     assert position_of("mysql", {"file": f"binlog{end}x.000007", "pos": 4, "row": 0}) is None
+
+
+def test_schemas_are_cut_to_those_of_a_batch_and_a_key_is_always_known() -> None:
+    schemas = WriterSchemas({1: "a", 2: "b", 3: "c"}, {4: "k", 5: "l"})
+    assert schemas.only({2, 9}, {5}) == WriterSchemas({2: "b"}, {5: "l"})
+    assert schemas.only(set(), set()) == WriterSchemas({}, {4: "k", 5: "l"})
