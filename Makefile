@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system check spark stack chaos workload test demo bench lock clean
+.PHONY: help venv system check fuzz spark stack chaos workload test demo bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,10 @@ check: venv ## format, lint, types, unit tests; no JVM
 	@$(BIN)/mypy
 	@$(PYTEST) tests/unit -q
 
+fuzz: venv ## hostile input for FUZZ_SECONDS (60); a finding is kept as a case
+	@$(PYTEST) tests/fuzz -q
+	@$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
 spark: system ## tests in one local Spark session
 	@$(PYTEST) tests/spark -q
 
@@ -42,7 +47,7 @@ chaos: system ## kills at every step, then equality
 workload: system ## random changes on one database for minutes, then equality
 	@$(BIN)/python -m tests.workload $(or $(WORKLOAD_ARGS),--database postgresql)
 
-test: check system ## everything
+test: check fuzz system ## everything
 	@$(PYTEST) tests/spark tests/stack tests/chaos -q
 
 demo: system ## a small shop through the whole chain, live, then verified

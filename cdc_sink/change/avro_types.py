@@ -19,6 +19,7 @@ Source: Debezium 3.6 data types pages; Spark SQL data types 4.1; Iceberg spec, p
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -149,10 +150,8 @@ def decimal_type(precision: int, scale: int) -> str:
 
 def decimal_parts(iceberg: str) -> tuple[int, int] | None:
     """Read precision and scale of an Iceberg decimal; None for any other type."""
-    if not iceberg.startswith("decimal("):
-        return None
-    precision, scale = iceberg.removeprefix("decimal(").removesuffix(")").split(",")
-    return int(precision), int(scale)
+    match = re.fullmatch(r"decimal\(([0-9]{1,2}),([0-9]{1,2})\)", iceberg)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def convert_sql(field: AvroField, sql: str, target: str, *, fault: Fault | None = None) -> str:
@@ -254,7 +253,7 @@ def _unmapped(field: AvroField) -> SchemaError:
 def _shown(field: AvroField) -> str:
     node, base = field.avro_type, _base(field.avro_type)
     if _logical(node) == "decimal":
-        return f"decimal({node.get('precision')},{node.get('scale', 0)})"
+        return f"decimal({node.get('precision')!s:.20},{node.get('scale', 0)!s:.20})"
     return f"{field.semantic} ({base})" if field.semantic else (_logical(node) or base)
 
 

@@ -61,6 +61,8 @@ _METADATA_REMEDY = "set value.converter.connect.meta.data=true on the connector"
 
 # Fields of `source` that are read besides the position: how fresh, and from which kind of read.
 _SOURCE_EXTRAS = ("ts_ms", "ts_us", "snapshot")
+# Of what is read outside the row, these are numbers and the rest is text.
+_NUMBERS = frozenset({"pos", "row", "txSeq", "ts_ms", "ts_us"})
 _SOURCE_NAME = re.compile(r"io\.debezium\.connector\.(\w+)\.Source")
 
 
@@ -145,7 +147,7 @@ def reader_schema(writer_schema_json: str, columns: Sequence[str]) -> str:
 
     In:     columns the table needs; those the writer doesn't have are left out.
     Out:    reader schema JSON: after{columns}, op, source{position, ts_ms, ts_us, snapshot}.
-    Raises: SchemaError when `source` lacks a field of the position.
+    Raises: SchemaError when `source` lacks a field of the position, or one is of another type.
     """
     tree = _envelope_tree(writer_schema_json)
     envelope = Envelope._of_tree(tree)
@@ -158,6 +160,8 @@ def reader_schema(writer_schema_json: str, columns: Sequence[str]) -> str:
             f"the source block has no field {', '.join(missing)}, which orders the changes",
             remedy="remove the transform that cuts the source block",
         )
+    _require_types(tree, ("op",))
+    _require_types(_record(tree, "source"), (*needed, *optional, *_SOURCE_EXTRAS))
     cut = {
         "after": _cut_record(tree, "after", columns),
         "op": _field_type(tree, "op"),
@@ -218,6 +222,20 @@ def _record(envelope: Node, name: str) -> Node:
         f"the field {name} is not a record",
         remedy="remove the transform that changes the envelope",
     )
+
+
+def _require_types(record: Node, names: Sequence[str]) -> None:
+    """Spark would convert a field of another type by rules of its own."""
+    for entry in record["fields"]:
+        node, _ = non_null(entry["type"])
+        expected = ("int", "long") if entry["name"] in _NUMBERS else ("string",)
+        base = node["type"] if isinstance(node, dict) else node
+        if entry["name"] in names and base not in expected:
+            raise SchemaError(
+                record["name"],
+                f"the field {entry['name']} is not of type {' or '.join(expected)}",
+                remedy="remove the transform that changes the envelope",
+            )
 
 
 def _cut_record(envelope: Node, name: str, keep: Sequence[str]) -> Node:

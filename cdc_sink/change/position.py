@@ -34,6 +34,8 @@ _MAX_POS = 1 << (63 - _ROW_BITS)
 _NUMBER = "(0|[1-9][0-9]{0,17})"
 _SEQUENCE = rf'\[(null|"{_NUMBER}"),(null|"{_NUMBER}")\]'
 _LOG_FILE = "[^.].*[.]([0-9]{1,18})"
+# What Java's dot does not stand for, while Python's does.
+_JAVA_LINE_ENDS = re.compile("[\r\x85\u2028\u2029]")
 _LSN = "([0-7][0-9a-fA-F]{7}):([0-9a-fA-F]{8}):([0-9a-fA-F]{4})"
 
 
@@ -116,7 +118,9 @@ def _postgresql_sql(source_sql: str, _fields: Collection[str]) -> str:
 def _binlog(source: Mapping[str, Any]) -> SourcePosition | None:
     file, pos, row = source.get("file"), source.get("pos"), source.get("row")
     match = re.fullmatch(_LOG_FILE, file) if isinstance(file, str) else None
-    if match is None or not isinstance(pos, int) or not isinstance(row, int):
+    if match is None or _JAVA_LINE_ENDS.search(match[0]):
+        return None
+    if not isinstance(pos, int) or not isinstance(row, int):
         return None
     if not (0 <= pos < _MAX_POS and 0 <= row < _MAX_ROW):
         return None

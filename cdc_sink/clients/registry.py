@@ -24,6 +24,8 @@ _NO_SCHEMA = 40403
 _NO_LEVEL_OF_ITS_OWN = 40408
 _APICURIO = "/apis/ccompat/"
 
+_NO_REGISTRY = "the answer isn't a schema registry's"
+
 Answer = TypeVar("Answer")
 
 
@@ -66,13 +68,21 @@ class Registry:
         """
         where = f"subject {subject}"
         found: dict[int, str] = {}
-        for version in self._ask(lambda: self._client.get_versions(subject), where) or []:
+        for version in self._versions(subject, where):
             answer = self._ask(partial(self._client.get_version, subject, version), where)
             if answer is None or answer.schema_id is None:
                 continue  # deleted between the two questions
+            if not _is_id(answer.schema_id):
+                raise self._unavailable(where, _NO_REGISTRY)
             text = self._avro_text(answer.schema, f"{where} version {version}")
             found[answer.schema_id] = self._schemas[answer.schema_id] = text
         return found
+
+    def _versions(self, subject: str, where: str) -> list[int]:
+        versions = self._ask(lambda: self._client.get_versions(subject), where) or []
+        if not isinstance(versions, list) or not all(map(_is_id, versions)):
+            raise self._unavailable(where, _NO_REGISTRY)
+        return versions
 
     def compatibility(self, subject: str) -> str:
         """Return the compatibility level that holds for a subject: its own, or the registry's.
@@ -104,9 +114,9 @@ class Registry:
             raise self._unavailable(what, "no answer within the time limit") from cause
         except httpx2.HTTPError as cause:
             raise self._unavailable(what, "it can't be reached") from cause
-        except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
             # The client parses answers without checking them; what it stumbles over lands here.
-            raise self._unavailable(what, "the answer isn't a schema registry's") from cause
+            raise self._unavailable(what, _NO_REGISTRY) from cause
 
     def _refused(self, cause: SchemaRegistryError, what: str) -> CdcSinkError:
         status = cause.http_status_code
@@ -141,11 +151,15 @@ class Registry:
 
     def _avro_text(self, schema: Schema, what: str) -> str:
         text, kind = schema.schema_str, schema.schema_type or "AVRO"
-        if kind != "AVRO" or schema.references or text is None:
-            saw = f"{what} is {kind}" + (" with references" if schema.references else "")
+        if kind != "AVRO" or schema.references or not isinstance(text, str):
+            saw = f"{what} is {kind!s:.20}" + (" with references" if schema.references else "")
             raise SchemaError(
                 f"registry {self._url}",
                 f"{saw}, expected one self-contained Avro schema",
                 remedy="set the connector's converters to Avro without schema references",
             )
-        return str(text)
+        return text
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 32

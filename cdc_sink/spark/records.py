@@ -10,7 +10,7 @@ from typing import Protocol
 from pyspark.sql import DataFrame
 
 from cdc_sink.clients.registry import Registry
-from cdc_sink.errors import CdcSinkError
+from cdc_sink.errors import CdcSinkError, SchemaError
 from cdc_sink.spark.dead_letters import DeadLetters
 from cdc_sink.spark.decode import decode, require_framed, schema_ids
 from cdc_sink.spark.failpoints import BATCH_STARTED, SCHEMAS_FETCHED, failpoint
@@ -33,6 +33,11 @@ from cdc_sink.table.plan import BatchFacts
 from cdc_sink.table.writer_schemas import WriterSchemas
 
 MOST_REPLANS = 3
+# Each writer schema is a branch of the decoding projection. Up to FEW it costs less to plan them all
+# than to look which of them a batch holds; 300 in one batch were planned and decoded in about two
+# minutes of a crowded two-core machine, and nothing was tried beyond.
+FEW_SCHEMAS = 8
+MOST_SCHEMAS = 300
 
 
 class Topic(Protocol):
@@ -115,13 +120,15 @@ class RecordWriter:
             return None  # only tombstones so far, and no table: there is no column to make one of
         ledger = table.ledger() if table else None
         if not self._sets_aside and not (ledger and ledger.quarantined):
-            return self.sink.apply(decode(records, self.schemas, columns), batch_id, self._now())
-        changes = decode(self.topic.whole(records), self.schemas, columns, sets_aside=True)
+            changes = decode(records, self._in_use(records), columns)
+            return self.sink.apply(changes, batch_id, self._now())
+        whole = self.topic.whole(records)
+        changes = decode(whole, self._in_use(records), columns, sets_aside=True)
         if self.sink.target.table.bad_record == "stop":
             require_no_fault(changes)
         marked = mark_aside(changes, self._quarantined_keys(columns))
-        whole = complete_moved(marked, table, partial(self._span, columns))
-        return self.sink.apply(whole, batch_id, self._now())
+        complete = complete_moved(marked, table, partial(self._span, columns))
+        return self.sink.apply(complete, batch_id, self._now())
 
     def _now(self) -> TopicNow:
         ids = tuple(sorted(self.schemas.keys))
@@ -136,7 +143,9 @@ class RecordWriter:
         table = IcebergTable.load(self.sink.spark, self.sink.target)
         columns = self.schemas.extend(table.columns() if table else ())
         try:
-            marked = mark_aside(decode(letters, self.schemas, columns, sets_aside=True), None)
+            marked = mark_aside(
+                decode(letters, self._in_use(letters), columns, sets_aside=True), None
+            )
             whole = complete_moved(marked, table, partial(self._span, columns))
             return self.sink.replay(whole, store)
         except JOB_FAILED as failed:
@@ -145,7 +154,7 @@ class RecordWriter:
     def _span(self, columns: Sequence[Column], first: Mapping[int, int], most: int) -> DataFrame:
         records = self.topic.span(first, most)
         self._learn(records)
-        return decode(records, self.schemas, columns, sets_aside=True)
+        return decode(records, self._in_use(records), columns, sets_aside=True)
 
     def _quarantined_keys(self, columns: Sequence[Column]) -> DataFrame | None:
         letters = DeadLetters(self.sink.spark, self.sink.target, self.sink.claim.topic_id)
@@ -154,6 +163,22 @@ class RecordWriter:
             return None
         self._learn_keys(waiting)
         return decode(waiting, self.schemas, columns, sets_aside=True).select("key")
+
+    def _in_use(self, records: DataFrame) -> WriterSchemas:
+        """The schemas to decode a batch with: all while they are few, else those that it holds."""
+        if len(self.schemas.values) + len(self.schemas.keys) <= FEW_SCHEMAS:
+            return self.schemas
+        some = self.schemas.only(*schema_ids(records))
+        count = len(some.values) + len(some.keys)
+        if count > MOST_SCHEMAS:
+            raise SchemaError(
+                self.sink.target.where,
+                f"one batch holds records of {count} writer schemas, more than {MOST_SCHEMAS}",
+                data="the batch was not applied, its offsets were not committed",
+                remedy="look for a producer that registers a schema per record; else lower "
+                "max_records_per_batch, and rebuild the table with `cdc-sink backfill`",
+            )
+        return some
 
     def _learn(self, records: DataFrame) -> None:
         values, keys = schema_ids(records)
@@ -183,7 +208,8 @@ class RecordWriter:
         if value is None and "malformed" not in text.lower():
             return as_cdc_sink_error(failed, self.sink.target.where)
         columns = self._columns()
-        found = first_failing(records, lambda part: decode(part, self.schemas, columns))
+        schemas = self._in_use(records)
+        found = first_failing(records, lambda part: decode(part, schemas, columns))
         if found is None:
             return as_cdc_sink_error(failed, self.sink.target.where)
         record, text = found

@@ -19,6 +19,13 @@ from cdc_sink.spark.jars import jars
 from cdc_sink.spark.java import require_java
 
 LOG4J = Path(__file__).with_name("log4j2.properties")
+# Avro sets memory aside for the length that a text or a binary value claims, before it looks whether
+# that many bytes follow: without a bound, one damaged record of thirty bytes ends the process.
+# Source: Avro 1.12, SystemLimitException.
+MOST_VALUE_BYTES = 256 << 20
+AVRO_LIMITS = " ".join(
+    f"-Dorg.apache.avro.limits.{kind}.maxLength={MOST_VALUE_BYTES}" for kind in ("string", "bytes")
+)
 BARE_LOCAL = "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem"
 
 
@@ -101,12 +108,13 @@ def _properties(pipeline: Pipeline, *, submitted: bool, log_file: Path | None) -
 
 def _own_jvm(log_file: Path | None) -> dict[str, str]:
     paths = [str(path) for path in jars("spark")]
-    options = f"-Dlog4j2.configurationFile={LOG4J} -Dcdcsink.log={log_file or '/dev/stderr'}"
+    log = f"-Dlog4j2.configurationFile={LOG4J} -Dcdcsink.log={log_file or '/dev/stderr'}"
     return {
         "spark.jars": ",".join(paths),
         # The file system class is loaded before spark.jars are.
         "spark.driver.extraClassPath": ":".join(paths),
-        "spark.driver.extraJavaOptions": options,
+        "spark.driver.extraJavaOptions": f"{log} {AVRO_LIMITS}",
+        "spark.executor.extraJavaOptions": AVRO_LIMITS,
     }
 
 

@@ -115,6 +115,12 @@ class WriterSchemas:
         """The same with more schemas."""
         return replace(self, values={**self.values, **values}, keys={**self.keys, **keys})
 
+    def only(self, values: Collection[int], keys: Collection[int]) -> WriterSchemas:
+        """Those of these ids; all keys if none is among them, because the key's columns must be known."""
+        found = {i: text for i, text in self.keys.items() if i in keys}
+        some = {i: text for i, text in self.values.items() if i in values}
+        return replace(self, values=some, keys=found or self.keys)
+
     def extend(self, columns: Sequence[Column]) -> tuple[Column, ...]:
         """A table's columns, extended by what these schemas add, older ids first.
 
