@@ -2,17 +2,20 @@
 
 Rules owned here:
 - A position is two 64-bit numbers compared as a pair. PostgreSQL: the two numbers of
-  `source.sequence` (LSN of the last commit, LSN of the change). MySQL and MariaDB: (number of the
-  log file, pos·2²⁴ + row). Oracle: (commit_scn, txSeq); before Debezium 3.2 there is no txSeq, and
-  all changes of a transaction share a position. SQL Server: commit_lsn, its first 64 bits and its
-  slot, for the whole transaction: change_lsn may fall inside one. Changes at one position are in
-  Kafka's order. `source.ts_ms` is not an order and appears nowhere here.
+  `source.sequence` (LSN of the last commit, LSN of the change). MySQL: (number of the log file,
+  pos·2²⁴ + row). MariaDB: the same without the row, so all changes of a transaction share a
+  position: `pos` is where the transaction begins, and `row` begins at 0 again with each statement of
+  it, so it would fall inside the transaction. Oracle: (commit_scn, txSeq); before Debezium 3.2 there
+  is no txSeq, and all changes of a transaction share a position. SQL Server: commit_lsn, its first
+  64 bits and its slot, for the whole transaction: change_lsn may fall inside one. Changes at one
+  position are in Kafka's order. `source.ts_ms` is not an order and appears nowhere here.
 - A `null` inside `sequence` counts as 0 (no commit seen yet); anything that can't be read makes
   the whole position NULL, never 0: a made-up 0 would lie below every high-water mark, and the
   change would be dropped as redelivered.
 - Python and SQL give the same answer for the same block; the tests hold them together.
 
-Source: Debezium 3.6 PostgreSQL `SourceInfo.sequence()`; MySQL `file`, `pos`, `row`; Oracle
+Source: Debezium 3.6 PostgreSQL `SourceInfo.sequence()`; MySQL `file`, `pos`, `row`; MariaDB as seen of
+connector 3.5.0 on 11.4; Oracle
 `commit_scn`, `txSeq`; SQL Server `commit_lsn`.
 """
 
@@ -29,6 +32,8 @@ from cdc_sink.errors import SchemaError
 _ROW_BITS = 24
 _MAX_ROW = 1 << _ROW_BITS
 _MAX_POS = 1 << (63 - _ROW_BITS)
+# In the place of MariaDB's row: not below what an earlier release wrote, with rows, into a ledger.
+_NO_ROW = _MAX_ROW - 1
 
 # At most 18 digits always fit 64 bits. Regular expressions that Python and Java read alike.
 _NUMBER = "(0|[1-9][0-9]{0,17})"
@@ -128,7 +133,19 @@ def _binlog(source: Mapping[str, Any]) -> SourcePosition | None:
 
 
 def _binlog_sql(source_sql: str, _fields: Collection[str]) -> str:
-    file, pos, row = (f"{source_sql}.`{name}`" for name in ("file", "pos", "row"))
+    return _log_place_sql(source_sql, f"{source_sql}.`row`")
+
+
+def _mariadb(source: Mapping[str, Any]) -> SourcePosition | None:
+    return _binlog({**source, "row": _NO_ROW})
+
+
+def _mariadb_sql(source_sql: str, _fields: Collection[str]) -> str:
+    return _log_place_sql(source_sql, f"{_NO_ROW}L")
+
+
+def _log_place_sql(source_sql: str, row: str) -> str:
+    file, pos = (f"{source_sql}.`{name}`" for name in ("file", "pos"))
     readable = (
         f"{file} RLIKE {_whole(_LOG_FILE)}"
         f" AND {pos} >= 0 AND {pos} < {_MAX_POS} AND {row} >= 0 AND {row} < {_MAX_ROW}"
@@ -178,11 +195,10 @@ def _pair(readable: str, hi: str, lo: str) -> str:
     return f"(CASE WHEN {readable} THEN named_struct('hi', {hi}, 'lo', {lo}) END)"
 
 
-_BINLOG = _Rule(("file", "pos", "row"), _binlog, _binlog_sql)
 _RULES: dict[str, _Rule] = {
     "postgresql": _Rule(("sequence",), _postgresql, _postgresql_sql),
-    "mysql": _BINLOG,
-    "mariadb": _BINLOG,
+    "mysql": _Rule(("file", "pos", "row"), _binlog, _binlog_sql),
+    "mariadb": _Rule(("file", "pos"), _mariadb, _mariadb_sql),
     "oracle": _Rule(("commit_scn",), _oracle, _oracle_sql, optional=("txSeq",)),
     "sqlserver": _Rule(("commit_lsn",), _sqlserver, _sqlserver_sql),
 }

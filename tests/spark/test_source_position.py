@@ -12,6 +12,7 @@ from cdc_sink.change.position import SourcePosition, position_of, position_sql
 SHAPES = {
     "postgresql": "sequence string",
     "mysql": "file string, pos bigint, row int",
+    "mariadb": "file string, pos bigint",
     "oracle": "commit_scn string, txSeq bigint",
     "sqlserver": "commit_lsn string",
 }
@@ -47,6 +48,10 @@ BLOCKS: dict[str, list[tuple[Any, ...]]] = {
         *(("binlog", 4, 0), ("000003", 4, 0), ("binlog.", 4, 0), ("binlog.x", 4, 0), (".5", 4, 0)),
         *(("binlog.+3", 4, 0), ("binlog.1234567890123456789", 4, 0), (None, 4, 0)),
         *(("b.7", -1, 0), ("b.7", 4, -1), ("b.7", 4, 2**24), ("b.7", 2**39, 0), ("b.7", None, 0)),
+    ],
+    "mariadb": [
+        *(("mariadb-bin.000001", 4), ("b.1000000", 2**39 - 1), ("binlog", 4), (None, 4)),
+        *(("b.7", -1), ("b.7", 2**39), ("b.7", None)),
     ],
     "oracle": [
         *(("2345678", 7), ("0", 0), ("999999999999999999", 2**62), ("2345678", None)),

@@ -85,6 +85,12 @@ def churn(stack: Stack, first: int) -> None:
         f"UPDATE maria_lines SET line = line + 1000 WHERE line = {first + 6}",
         f"DELETE FROM maria_lines WHERE line = {first + 7}",
         "COMMIT",
+        "BEGIN",  # the second statement counts its rows anew, and so does the third
+        f"UPDATE maria_orders SET name = 'many' WHERE id BETWEEN {first + 8} AND {first + 14}",
+        f"UPDATE maria_orders SET name = 'few' WHERE id BETWEEN {first + 12} AND {first + 14}",
+        f"UPDATE maria_orders SET name = 'one' WHERE id = {first + 14}",
+        f"DELETE FROM maria_orders WHERE id = {first + 13}",
+        "COMMIT",
         "BEGIN",
         "UPDATE maria_orders SET name = 'never'",
         "DELETE FROM maria_lines",

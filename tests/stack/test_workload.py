@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from cdc_sink.cli.verify import render_findings
 from cdc_sink.stack.stack import Stack
 from tests.workload.player import Play
 from tests.workload.run import Run
@@ -28,7 +29,8 @@ def test_tables_equal_their_sources_after_a_random_workload(
     run = Run(stack, tmp_path, Play(database, seed, "default"), say=lambda line: print(line))
     outcome = run.go(spark, SECONDS, kill_every_s=25)
     counts = run.player.counts
-    assert (outcome.stops, [one for one in outcome.verifications if not one.equal]) == ((), [])
+    different = [one for one in outcome.verifications if not one.equal]
+    assert (outcome.stops, list(render_findings(different, keys=20)), different) == ((), [], [])
     assert counts.committed > sum(counts.refused.values())
     assert counts.altered > 0
     assert run.kills > 0

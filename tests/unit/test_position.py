@@ -77,6 +77,19 @@ def test_rows_of_one_event_are_ordered_before_the_next_event() -> None:
     assert position_of("mysql", next_event) == SourcePosition(7, 5 * 2**24)
 
 
+def test_all_changes_of_a_mariadb_transaction_lie_at_one_position() -> None:
+    """Its statements count their rows anew: a later change may have a smaller row."""
+    blocks = [{"file": "b.7", "pos": 4, "row": row} for row in (0, 5, 0, 1)]
+    at = {position_of("mariadb", block) for block in blocks}
+    (one,) = at
+    assert one == position_of("mariadb", {"file": "b.7", "pos": 4})
+    assert one is not None
+    assert one >= SourcePosition(7, 4 * 2**24 + 5)  # as a ledger of an earlier release may have it
+    after = position_of("mariadb", {"file": "b.7", "pos": 5, "row": 0})
+    assert after is not None
+    assert one < after
+
+
 @pytest.mark.parametrize(
     ("file", "pos", "row"),
     [

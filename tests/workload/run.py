@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,15 +22,19 @@ from pyspark.sql import SparkSession
 
 from cdc_sink.clients.catalog import session_properties
 from cdc_sink.clients.connect import Connect
+from cdc_sink.clients.kafka import Cluster
+from cdc_sink.clients.progress import read_facts
 from cdc_sink.clients.verify import Verification, verify
 from cdc_sink.config import Pipeline, load_config
+from cdc_sink.errors import UnavailableError
 from cdc_sink.spark.stream import RunningPipeline, start
 from cdc_sink.stack.stack import Stack
+from cdc_sink.table.status import TableFacts
 from tests.workload.player import Play, Player
 
 FIRST_S = 3.0  # of play, before the connector comes
-SETTLE_LIMIT_S = 240.0
-_CONNECTOR_LIMIT_S = 120.0
+SETTLE_LIMIT_S = 480.0  # ten times what two quiet cores need
+_MARKS = "marks"  # a table of its own, written to when all is played
 _PARTITIONS = 2
 
 
@@ -63,6 +67,8 @@ class Run:
         server = self._server
         server.create_database(self.name)
         self.player = Player(self.play, partial(server.connect, self.name))
+        with closing(server.connect(self.name)) as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE TABLE {_MARKS} (id int PRIMARY KEY)")
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "pipeline.yaml"
         path.write_text(yaml.safe_dump(self._settings()))
@@ -119,27 +125,41 @@ class Run:
             self.stack.restart("connect")
 
     def _settle(self, running: RunningPipeline) -> Outcome:
-        """Compare until all is equal, something stopped, or the limit is over."""
-        connect = Connect(self.stack.connect_url)
-        connect.wait_running(self.name, _CONNECTOR_LIMIT_S)
+        """Wait until all is delivered and applied, or something stopped; then compare once."""
+        with closing(self._server.connect(self.name)) as connection, connection.cursor() as cursor:
+            cursor.execute(f"INSERT INTO {_MARKS} VALUES (1)")  # after all others: the log's end
         until = time.monotonic() + SETTLE_LIMIT_S
-        found: dict[str, Verification] = {}
-        while True:
-            stops = tuple(f"{q.error}" for q in running.queries if q.state == "parked")
-            status = connect.status(self.name) or {}
-            stops += tuple(f"{part} {state}" for part, state in status.items() if state == "FAILED")
-            for table in self.pipeline.tables:
-                if table.name not in found or not found[table.name].equal:
-                    found[table.name] = verify(self.pipeline, [table.name])[0]
-            is_over = time.monotonic() > until or stops
-            if is_over or all(one.equal for one in found.values()):
-                return Outcome(tuple(found.values()), stops)
-            threading.Event().wait(2)
+        cluster = Cluster(self.pipeline.kafka)
+        while (left := self._left(cluster)) and time.monotonic() < until:
+            if stops := self._stops(running):
+                return Outcome(tuple(verify(self.pipeline)), stops)
+            threading.Event().wait(1)
+        if left:
+            left = f"after {SETTLE_LIMIT_S:g} s, {left}"
+            return Outcome(tuple(verify(self.pipeline)), (left, *self._stops(running)))
+        return Outcome(tuple(verify(self.pipeline)), self._stops(running))
+
+    def _left(self, cluster: Cluster) -> str:
+        """Say what is still under way; nothing when all was delivered and applied."""
+        marks = f"{self.name}.{self._schema}.{_MARKS}"
+        try:
+            if cluster.topic(marks) is None or not sum(cluster.end_offsets(marks).values()):
+                return "the connector has not delivered all"
+            facts = read_facts(self.pipeline, cluster)
+        except UnavailableError:  # a topic just made has no leader yet
+            return "Kafka does not answer"
+        late = [one.table for one in facts if one.failures or not _is_applied(one)]
+        return f"not applied: {', '.join(late)}" if late else ""
+
+    def _stops(self, running: RunningPipeline) -> tuple[str, ...]:
+        status = Connect(self.stack.connect_url).status(self.name) or {}
+        failed = [f"{self.name}: {part} FAILED" for part, is_ in status.items() if is_ == "FAILED"]
+        return (*(f"{q.error}" for q in running.queries if q.state == "parked"), *failed)
 
     # --- settings ---------------------------------------------------------------------------
 
     def _connector(self) -> dict[str, str]:
-        tables = [f"{self._schema}.{name}" for name in self.player.tables]
+        tables = [f"{self._schema}.{name}" for name in (*self.player.tables, _MARKS)]
         if self.play.database == "postgresql":
             return self.stack.postgres_connector(
                 self.name, self.name, tables, slot=self.name, partitions=_PARTITIONS
@@ -185,6 +205,12 @@ class Run:
                 }
             },
         }
+
+
+def _is_applied(facts: TableFacts) -> bool:
+    if facts.ledger is None:
+        return not any((facts.end_offsets or {}).values())
+    return dict(facts.ledger.next_offsets) == facts.end_offsets
 
 
 @contextmanager
