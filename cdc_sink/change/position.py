@@ -2,21 +2,20 @@
 
 Rules owned here:
 - A position is two 64-bit numbers compared as a pair. PostgreSQL: the two numbers of
-  `source.sequence` (LSN of the last commit, LSN of the change). MySQL: (number of the log file,
-  pos·2²⁴ + row). MariaDB: the same without the row, so all changes of a transaction share a
-  position: `pos` is where the transaction begins, and `row` begins at 0 again with each statement of
-  it, so it would fall inside the transaction. Oracle: (commit_scn, txSeq); before Debezium 3.2 there
-  is no txSeq, and all changes of a transaction share a position. SQL Server: commit_lsn, its first
-  64 bits and its slot, for the whole transaction: change_lsn may fall inside one. Changes at one
-  position are in Kafka's order. `source.ts_ms` is not an order and appears nowhere here.
+  `source.sequence` (LSN of the last commit, LSN of the change). MySQL and MariaDB: (number of the
+  log file, pos·2²⁴ + 2²⁴-1). The row is left out: it begins at 0 again with each event of the log,
+  while `pos` may stay, as that of a whole transaction does in MariaDB and in compressed binlogs, so it
+  would fall inside a transaction. Oracle: (commit_scn, txSeq); before Debezium 3.2 there is no txSeq,
+  and all changes of a transaction share a position. SQL Server: commit_lsn, its first 64 bits and its
+  slot, for the whole transaction: change_lsn may fall inside one. Changes at one position are in
+  Kafka's order. `source.ts_ms` is not an order and appears nowhere here.
 - A `null` inside `sequence` counts as 0 (no commit seen yet); anything that can't be read makes
   the whole position NULL, never 0: a made-up 0 would lie below every high-water mark, and the
   change would be dropped as redelivered.
 - Python and SQL give the same answer for the same block; the tests hold them together.
 
 Source: Debezium 3.6 PostgreSQL `SourceInfo.sequence()`; MySQL `file`, `pos`, `row`; MariaDB as seen of
-connector 3.5.0 on 11.4; Oracle
-`commit_scn`, `txSeq`; SQL Server `commit_lsn`.
+connector 3.5.0 on 11.4; Oracle `commit_scn`, `txSeq`; SQL Server `commit_lsn`.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from cdc_sink.errors import SchemaError
 _ROW_BITS = 24
 _MAX_ROW = 1 << _ROW_BITS
 _MAX_POS = 1 << (63 - _ROW_BITS)
-# In the place of MariaDB's row: not below what an earlier release wrote, with rows, into a ledger.
+# In the place of the row: not below what the first release wrote, with rows, into a ledger.
 _NO_ROW = _MAX_ROW - 1
 
 # At most 18 digits always fit 64 bits. Regular expressions that Python and Java read alike.
@@ -121,37 +120,20 @@ def _postgresql_sql(source_sql: str, _fields: Collection[str]) -> str:
 
 
 def _binlog(source: Mapping[str, Any]) -> SourcePosition | None:
-    file, pos, row = source.get("file"), source.get("pos"), source.get("row")
+    file, pos = source.get("file"), source.get("pos")
     match = re.fullmatch(_LOG_FILE, file) if isinstance(file, str) else None
     if match is None or _JAVA_LINE_ENDS.search(match[0]):
         return None
-    if not isinstance(pos, int) or not isinstance(row, int):
+    if not isinstance(pos, int) or not 0 <= pos < _MAX_POS:
         return None
-    if not (0 <= pos < _MAX_POS and 0 <= row < _MAX_ROW):
-        return None
-    return SourcePosition(int(match[1]), pos * _MAX_ROW + row)
+    return SourcePosition(int(match[1]), pos * _MAX_ROW + _NO_ROW)
 
 
 def _binlog_sql(source_sql: str, _fields: Collection[str]) -> str:
-    return _log_place_sql(source_sql, f"{source_sql}.`row`")
-
-
-def _mariadb(source: Mapping[str, Any]) -> SourcePosition | None:
-    return _binlog({**source, "row": _NO_ROW})
-
-
-def _mariadb_sql(source_sql: str, _fields: Collection[str]) -> str:
-    return _log_place_sql(source_sql, f"{_NO_ROW}L")
-
-
-def _log_place_sql(source_sql: str, row: str) -> str:
     file, pos = (f"{source_sql}.`{name}`" for name in ("file", "pos"))
-    readable = (
-        f"{file} RLIKE {_whole(_LOG_FILE)}"
-        f" AND {pos} >= 0 AND {pos} < {_MAX_POS} AND {row} >= 0 AND {row} < {_MAX_ROW}"
-    )
+    readable = f"{file} RLIKE {_whole(_LOG_FILE)} AND {pos} >= 0 AND {pos} < {_MAX_POS}"
     hi = f"try_cast(substring_index({file}, '.', -1) AS BIGINT)"
-    return _pair(readable, hi, f"{pos} * {_MAX_ROW}L + {row}")
+    return _pair(readable, hi, f"{pos} * {_MAX_ROW}L + {_NO_ROW}L")
 
 
 def _oracle(source: Mapping[str, Any]) -> SourcePosition | None:
@@ -195,10 +177,11 @@ def _pair(readable: str, hi: str, lo: str) -> str:
     return f"(CASE WHEN {readable} THEN named_struct('hi', {hi}, 'lo', {lo}) END)"
 
 
+_BINLOG = _Rule(("file", "pos"), _binlog, _binlog_sql)
 _RULES: dict[str, _Rule] = {
     "postgresql": _Rule(("sequence",), _postgresql, _postgresql_sql),
-    "mysql": _Rule(("file", "pos", "row"), _binlog, _binlog_sql),
-    "mariadb": _Rule(("file", "pos"), _mariadb, _mariadb_sql),
+    "mysql": _BINLOG,
+    "mariadb": _BINLOG,
     "oracle": _Rule(("commit_scn",), _oracle, _oracle_sql, optional=("txSeq",)),
     "sqlserver": _Rule(("commit_lsn",), _sqlserver, _sqlserver_sql),
 }

@@ -98,8 +98,7 @@ class SourceTable:
             return block
         if self.connector == "postgresql":
             return block | {"sequence": f'["{position.hi}","{position.lo}"]'}
-        pos, row = divmod(position.lo, 1 << 24)
-        return block | {"file": f"binlog.{position.hi:06d}", "pos": pos, "row": row}
+        return block | {"file": f"binlog.{position.hi:06d}", "pos": position.lo, "row": 0}
 
     def _recorded(self) -> dict[str, Any]:
         text = (SAMPLES / f"{RECORDED[self.connector]}.json").read_text(encoding="utf-8")

@@ -142,7 +142,11 @@ class Writer:
 
     @property
     def marks(self) -> dict[int, SourcePosition]:
-        return dict(self.ledger.high_water)
+        """As the topic's events were given them."""
+        marks = dict(self.ledger.high_water)
+        if self.topic.table.connector != "mysql":
+            return marks
+        return {p: SourcePosition(mark.hi, mark.lo >> 24) for p, mark in marks.items()}
 
 
 @dataclass

@@ -155,7 +155,7 @@ def test_the_reader_schema_holds_only_what_is_read() -> None:
 
 def test_the_mysql_reader_schema_holds_the_log_place() -> None:
     schema = json.loads(reader_schema(sample("mysql_order_lines_value"), ["sku"]))
-    assert fields(schema, "source") == ["ts_ms", "snapshot", "ts_us", "file", "pos", "row"]
+    assert fields(schema, "source") == ["ts_ms", "snapshot", "ts_us", "file", "pos"]
 
 
 def test_a_source_block_without_position_is_refused() -> None:
