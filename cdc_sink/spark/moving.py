@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -28,8 +29,10 @@ def mark_outdated(changes: DataFrame, deleted: Mapping[str, SourcePosition]) -> 
     """Add `outdated`: true for a change that lies before a delete of its key that was applied already."""
     if not deleted:
         return changes
-    rows = [(digest, place.hi, place.lo) for digest, place in deleted.items()]
-    deletes = changes.sparkSession.createDataFrame(rows, "digest string, d_hi bigint, d_lo bigint")
+    # As a constant that the JVM reads: rows made by createDataFrame would need Python on the executors.
+    rows = json.dumps([{"digest": d, "d_hi": p.hi, "d_lo": p.lo} for d, p in deleted.items()])
+    shape = "array<struct<digest: string, d_hi: bigint, d_lo: bigint>>"
+    deletes = changes.sparkSession.range(1).select(F.inline(F.from_json(F.lit(rows), shape)))
     digested = changes.withColumn("digest", F.expr(DIGEST))
     is_older = F.expr("coalesce(position < named_struct('hi', d_hi, 'lo', d_lo), false)")
     return (

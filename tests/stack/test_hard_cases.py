@@ -78,7 +78,7 @@ def test_large_values_that_updates_and_key_updates_leave_out_are_there(
     sources: Stack, lake: Lake
 ) -> None:
     """Default replica identity. Small batches tear the halves of key updates apart."""
-    pipeline = lake.pipeline(table(TOASTED, max_records_per_batch=7))
+    pipeline = lake.pipeline(table(TOASTED, max_records_per_batch=25))
     run_once(pipeline, lake.spark)
     sql(
         sources,
