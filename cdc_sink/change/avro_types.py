@@ -7,6 +7,8 @@ Rules owned here:
   reinterpret a changed decimal scale or time unit without an error.
 - A conversion is exact or raises at run time with `cdc-sink|value|<column>|<why>`; the text
   holds no cell value. Nothing is rounded, cut or turned into null, in ANSI mode or out of it.
+- A conversion has at most one reason to fail. Rendered with `set_aside` it gives NULL instead of
+  raising, and then NULL means exactly: NULL was sent, or the value is bad for that reason.
 - No expression depends on the session's time zone or on spark.sql.timestampType.
 - Dates and timestamps are accepted from year 0001 to 9999, Spark's documented range, which every
   reader of the table can print. PostgreSQL's infinity arrives as a number far outside and raises.
@@ -31,15 +33,21 @@ __all__ = [
     "UNAVAILABLE",
     "VALUE_FAULT",
     "ColumnType",
+    "Fault",
     "column_type",
     "convert_sql",
     "decimal_type",
     "quote",
+    "set_aside",
     "unavailable_sql",
+    "value_fault_reason",
 ]
 
 UNAVAILABLE: Final = "__debezium_unavailable_value"
 VALUE_FAULT: Final = "cdc-sink|value"
+
+# From the reason why a value is bad to the SQL that takes the value's place.
+Fault = Callable[[str], str]
 
 _DECIMAL = "org.apache.kafka.connect.data.Decimal"
 _JSON = "io.debezium.data.Json"
@@ -147,17 +155,19 @@ def decimal_parts(iceberg: str) -> tuple[int, int] | None:
     return int(precision), int(scale)
 
 
-def convert_sql(field: AvroField, sql: str, target: str) -> str:
+def convert_sql(field: AvroField, sql: str, target: str, *, fault: Fault | None = None) -> str:
     """Render the Spark expression that brings one decoded value to the table's type.
 
     In:     sql, the value as from_avro gives it under `reader_schema` (times as plain numbers);
-            target, the column's Iceberg type, at least as wide as the writer's.
+            target, the column's Iceberg type, at least as wide as the writer's;
+            fault, what becomes of a bad value: `set_aside` gives NULL, by default it raises.
     Out:    the exact value, NULL for NULL, or raise_error('cdc-sink|value|<column>|<why>').
     Raises: SchemaError when the table's type can't hold the writer's.
     """
+    bad = fault or (lambda why: f"raise_error({literal(f'{VALUE_FAULT}|{field.name}|{why}')})")
     natural = column_type(field).iceberg
     render = _CONVERSIONS.get(field.semantic or "")
-    value = render(field.name, sql) if render else sql
+    value = render(bad, sql) if render else sql
     if natural == target:
         return value
     if (natural, target) in _WIDENINGS:
@@ -165,12 +175,32 @@ def convert_sql(field: AvroField, sql: str, target: str) -> str:
     parts = decimal_parts(target)
     own = decimal_parts(natural)
     if parts and own:
-        return _decimal_sql(field.name, value, own, parts)
+        return _decimal_sql(bad, value, own, parts)
     raise SchemaError(
         f"column {field.name}",
         f"the writer sends {natural}, the table holds {target}",
         remedy="evolve the table before the rows, or rebuild it",
     )
+
+
+def set_aside(_why: str) -> str:
+    """Put NULL in a bad value's place; for `convert_sql`."""
+    return "NULL"
+
+
+def value_fault_reason(field: AvroField, target: str) -> str | None:
+    """Say for which reason `convert_sql` of this column can fail; None when it can't.
+
+    Raises: as `convert_sql`.
+    """
+    reasons: list[str] = []
+
+    def noted(why: str) -> str:
+        reasons.append(why)
+        return "NULL"
+
+    convert_sql(field, "", target, fault=noted)
+    return reasons[0] if reasons else None
 
 
 def unavailable_sql(field: AvroField, sql: str, placeholder: str = UNAVAILABLE) -> str | None:
@@ -228,14 +258,10 @@ def _shown(field: AvroField) -> str:
     return f"{field.semantic} ({base})" if field.semantic else (_logical(node) or base)
 
 
-def _fault(column: str, why: str) -> str:
-    return f"raise_error({literal(f'{VALUE_FAULT}|{column}|{why}')})"
-
-
-def _within(column: str, sql: str, bounds: tuple[int, int], value: str) -> str:
+def _within(fault: Fault, sql: str, bounds: tuple[int, int], value: str) -> str:
     low, high = bounds
-    fault = _fault(column, "outside the years 0001 to 9999")
-    return f"(CASE WHEN {sql} < {low} OR {sql} > {high} THEN {fault} ELSE {value} END)"
+    bad = fault("outside the years 0001 to 9999")
+    return f"(CASE WHEN {sql} < {low} OR {sql} > {high} THEN {bad} ELSE {value} END)"
 
 
 _DAYS: Final = (-719162, 2932896)  # 0001-01-01 and 9999-12-31 from 1970-01-01
@@ -244,34 +270,34 @@ _US: Final = (-62135596800000000, 253402300799999999)
 _EPOCH: Final = "TIMESTAMP_NTZ'1970-01-01 00:00:00'"
 
 
-def _date_sql(column: str, sql: str) -> str:
-    return _within(column, sql, _DAYS, f"date_from_unix_date({sql})")
+def _date_sql(fault: Fault, sql: str) -> str:
+    return _within(fault, sql, _DAYS, f"date_from_unix_date({sql})")
 
 
-def _timestamp_ms_sql(column: str, sql: str) -> str:
-    return _within(column, sql, _MS, f"timestampadd(MILLISECOND, {sql}, {_EPOCH})")
+def _timestamp_ms_sql(fault: Fault, sql: str) -> str:
+    return _within(fault, sql, _MS, f"timestampadd(MILLISECOND, {sql}, {_EPOCH})")
 
 
-def _timestamp_us_sql(column: str, sql: str) -> str:
-    return _within(column, sql, _US, f"timestampadd(MICROSECOND, {sql}, {_EPOCH})")
+def _timestamp_us_sql(fault: Fault, sql: str) -> str:
+    return _within(fault, sql, _US, f"timestampadd(MICROSECOND, {sql}, {_EPOCH})")
 
 
-def _timestamp_ns_sql(column: str, sql: str) -> str:
+def _timestamp_ns_sql(fault: Fault, sql: str) -> str:
     # A 64-bit count of nanoseconds spans the years 1677 to 2262; no bounds to check.
-    return _whole_us(column, sql, f"timestampadd(MICROSECOND, {sql} div 1000, {_EPOCH})")
+    return _whole_us(fault, sql, f"timestampadd(MICROSECOND, {sql} div 1000, {_EPOCH})")
 
 
-def _time_ms_sql(_column: str, sql: str) -> str:
+def _time_ms_sql(_fault: Fault, sql: str) -> str:
     return f"(CAST({sql} AS BIGINT) * 1000L)"
 
 
-def _time_ns_sql(column: str, sql: str) -> str:
-    return _whole_us(column, sql, f"{sql} div 1000")
+def _time_ns_sql(fault: Fault, sql: str) -> str:
+    return _whole_us(fault, sql, f"{sql} div 1000")
 
 
-def _whole_us(column: str, sql: str, value: str) -> str:
-    fault = _fault(column, "finer than a microsecond")
-    return f"(CASE WHEN {sql} % 1000 <> 0 THEN {fault} ELSE {value} END)"
+def _whole_us(fault: Fault, sql: str, value: str) -> str:
+    bad = fault("finer than a microsecond")
+    return f"(CASE WHEN {sql} % 1000 <> 0 THEN {bad} ELSE {value} END)"
 
 
 # Spark's cast would take a text without offset as session time, cut a seventh digit, and quote the
@@ -282,26 +308,26 @@ _ISO_OFFSET: Final = (
 )
 
 
-def _zoned_timestamp_sql(column: str, sql: str) -> str:
-    fault = _fault(column, "not an ISO time with offset, in microseconds, years 0001 to 9999")
+def _zoned_timestamp_sql(fault: Fault, sql: str) -> str:
+    bad = fault("not an ISO time with offset, in microseconds, years 0001 to 9999")
     parsed = (
         f"CASE WHEN {sql} RLIKE {literal(_ISO_OFFSET)} THEN try_cast({sql} AS TIMESTAMP_LTZ) END"
     )
-    return f"(CASE WHEN {sql} IS NOT NULL THEN coalesce({parsed}, {fault}) END)"
+    return f"(CASE WHEN {sql} IS NOT NULL THEN coalesce({parsed}, {bad}) END)"
 
 
-def _decimal_sql(column: str, sql: str, own: tuple[int, int], target: tuple[int, int]) -> str:
+def _decimal_sql(fault: Fault, sql: str, own: tuple[int, int], target: tuple[int, int]) -> str:
     wide, back = decimal_type(*target), decimal_type(*own)
     if target[1] >= own[1] and target[0] - target[1] >= own[0] - own[1]:
         return f"CAST({sql} AS {wide})"
     # Compared in the writer's own type: a common type of both could itself lose digits.
     there = f"try_cast({sql} AS {wide})"
-    fault = _fault(column, f"does not fit {wide} exactly")
+    bad = fault(f"does not fit {wide} exactly")
     exact = f"try_cast({there} AS {back}) = {sql}"
-    return f"(CASE WHEN {sql} IS NULL OR {exact} THEN {there} ELSE {fault} END)"
+    return f"(CASE WHEN {sql} IS NULL OR {exact} THEN {there} ELSE {bad} END)"
 
 
-_CONVERSIONS: Final[dict[str, Callable[[str, str], str]]] = {
+_CONVERSIONS: Final[dict[str, Callable[[Fault, str], str]]] = {
     **dict.fromkeys(_DATE, _date_sql),
     **dict.fromkeys(_TIME_MS, _time_ms_sql),
     "io.debezium.time.NanoTime": _time_ns_sql,

@@ -15,7 +15,9 @@ from cdc_sink.change.avro_types import (
     decimal_parts,
     decimal_type,
     quote,
+    set_aside,
     unavailable_sql,
+    value_fault_reason,
 )
 from cdc_sink.change.envelope import AvroField
 from cdc_sink.change.quoting import literal
@@ -134,24 +136,57 @@ def test_a_wider_table_type_takes_every_value(
     assert convert_sql(field(avro_type, semantic), "x", target) == expected
 
 
-@pytest.mark.parametrize(
-    ("avro_type", "semantic", "target", "why"),
-    [
-        ("int", TIME + "Date", "date", "outside the years 0001 to 9999"),
-        ("long", TIME + "Timestamp", "timestamp", "outside the years 0001 to 9999"),
-        ("long", TIME + "MicroTimestamp", "timestamp", "outside the years 0001 to 9999"),
-        ("long", TIME + "NanoTimestamp", "timestamp", "finer than a microsecond"),
-        ("long", TIME + "NanoTime", "long", "finer than a microsecond"),
-        ("string", TIME + "ZonedTimestamp", "timestamptz", "not an ISO time with offset"),
-        (decimal(12, 4), None, "decimal(10,2)", "does not fit decimal(10,2) exactly"),
-        (decimal(12, 2), None, "decimal(12,4)", "does not fit decimal(12,4) exactly"),
-    ],
-)
+BAD_VALUES: list[tuple[Any, str | None, str, str]] = [
+    ("int", TIME + "Date", "date", "outside the years 0001 to 9999"),
+    ("long", TIME + "Timestamp", "timestamp", "outside the years 0001 to 9999"),
+    ("long", TIME + "MicroTimestamp", "timestamp", "outside the years 0001 to 9999"),
+    ("long", TIME + "NanoTimestamp", "timestamp", "finer than a microsecond"),
+    ("long", TIME + "NanoTime", "long", "finer than a microsecond"),
+    ("string", TIME + "ZonedTimestamp", "timestamptz", "not an ISO time with offset"),
+    (decimal(12, 4), None, "decimal(10,2)", "does not fit decimal(10,2) exactly"),
+    (decimal(12, 2), None, "decimal(12,4)", "does not fit decimal(12,4) exactly"),
+]
+
+
+@pytest.mark.parametrize(("avro_type", "semantic", "target", "why"), BAD_VALUES)
 def test_a_value_that_can_not_be_kept_exactly_raises_and_names_its_column(
     avro_type: Any, semantic: str | None, target: str, why: str
 ) -> None:
     sql = convert_sql(field(avro_type, semantic, "born"), "x", target)
     assert f"raise_error('cdc-sink|value|born|{why}" in sql
+
+
+@pytest.mark.parametrize(("avro_type", "semantic", "target", "why"), BAD_VALUES)
+def test_a_bad_value_can_be_set_aside_as_null_with_its_one_reason(
+    avro_type: Any, semantic: str | None, target: str, why: str
+) -> None:
+    column = field(avro_type, semantic, "born")
+    raising, quiet = (
+        convert_sql(column, "x", target),
+        convert_sql(column, "x", target, fault=set_aside),
+    )
+    reason = value_fault_reason(column, target)
+    assert reason is not None
+    assert reason.startswith(why)
+    assert raising.replace(f"raise_error('cdc-sink|value|born|{reason}')", "NULL") == quiet
+    assert "raise_error" not in quiet
+
+
+@pytest.mark.parametrize(
+    ("avro_type", "semantic", "target"),
+    [
+        ("string", None, "string"),
+        ("int", None, "long"),
+        ("int", TIME + "Time", "long"),
+        (decimal(10, 2), None, "decimal(12,4)"),
+    ],
+)
+def test_a_conversion_that_takes_every_value_has_no_reason_to_fail(
+    avro_type: Any, semantic: str | None, target: str
+) -> None:
+    column = field(avro_type, semantic)
+    assert value_fault_reason(column, target) is None
+    assert convert_sql(column, "x", target, fault=set_aside) == convert_sql(column, "x", target)
 
 
 def test_no_expression_goes_through_the_session_time_zone() -> None:
