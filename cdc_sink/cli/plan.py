@@ -13,7 +13,13 @@ from cdc_sink.clients.catalog import load_table, session_properties
 from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Pipeline, Secret, Target, load_config
 from cdc_sink.errors import ConfigError
-from cdc_sink.table.columns import CDC_COLUMN, TABLE_PROPERTIES, Column, create_table_sql
+from cdc_sink.table.columns import (
+    CDC_COLUMN,
+    TABLE_PROPERTIES,
+    Column,
+    create_table_sql,
+    plain_type,
+)
 from cdc_sink.table.evolution import plan_evolution
 from cdc_sink.table.ledger import OWNER_PROPERTY
 from cdc_sink.table.merge_sql import merge_sql
@@ -71,7 +77,7 @@ def _statements(target: Target, registry: Registry) -> Iterator[str]:
         )
     else:
         current = tuple(
-            Column(f.name, str(f.field_type).replace(", ", ","), f.required)
+            Column(f.name, plain_type(str(f.field_type)), f.required)
             for f in table.schema().fields
             if f.name != CDC_COLUMN
         )
@@ -91,4 +97,5 @@ def _newest(target: Target, registry: Registry) -> WriterSchemas:
             remedy="start the connector and let it write its first record",
         )
     newest = max(values)
-    return WriterSchemas({newest: values[newest]}, {max(keys): keys[max(keys)]})
+    options = target.table.options
+    return WriterSchemas({newest: values[newest]}, {max(keys): keys[max(keys)]}, options)

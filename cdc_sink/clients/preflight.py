@@ -21,7 +21,7 @@ from cdc_sink.clients.kafka import Cluster
 from cdc_sink.clients.progress import read_ledger
 from cdc_sink.clients.registry import Registry
 from cdc_sink.errors import CdcSinkError
-from cdc_sink.table.columns import CDC_COLUMN, Column
+from cdc_sink.table.columns import CDC_COLUMN, Column, plain_type
 from cdc_sink.table.findings import (
     Finding,
     SchemaReading,
@@ -149,6 +149,7 @@ def _check_table(pipeline: config.Pipeline, table: config.Table, servers: Server
         buckets=table.buckets,
         bucket_column=table.bucket_column,
         generation=table.generation,
+        options=table.options,
     )
     target = topic = None
     if servers.catalog is not None:
@@ -168,7 +169,7 @@ def _check_table(pipeline: config.Pipeline, table: config.Table, servers: Server
         schemas = _attempt(findings, lambda: _read_schemas(registry, table.topic))
         if schemas is not None:
             findings += check_schemas(wish, schemas, topic)
-            findings += [] if target is None else check_growth(schemas, target)
+            findings += [] if target is None else check_growth(wish, schemas, target)
     return findings
 
 
@@ -217,7 +218,7 @@ def _read_target(catalog: config.Catalog, table: config.Table) -> TargetReading 
 def columns_of(table: Table) -> tuple[Column, ...]:
     """Return an Iceberg table's columns in our words, our own `_cdc` left out."""
     return tuple(
-        Column(one.name, str(one.field_type).replace(" ", ""), one.required, one.doc)
+        Column(one.name, plain_type(str(one.field_type)), one.required, one.doc)
         for one in table.schema().fields
         if one.name != CDC_COLUMN
     )

@@ -35,7 +35,8 @@ def read_changes(spark: SparkSession, table: Target) -> DataFrame:
     require_session(spark, table.pipeline)
     registry = Services.of(table.pipeline).registry
     topic = table.table.topic
-    schemas = WriterSchemas(registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key"))
+    values, keys = registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key")
+    schemas = WriterSchemas(values, keys, table.table.options)
     if not schemas.values or not schemas.keys:
         raise ConfigError(
             table.where,

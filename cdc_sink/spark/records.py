@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pyspark.sql import DataFrame
 
@@ -33,6 +33,9 @@ class RecordWriter:
     sink: Sink
     registry: Registry
     schemas: WriterSchemas = field(default_factory=lambda: WriterSchemas({}, {}))
+
+    def __post_init__(self) -> None:
+        self.schemas = replace(self.schemas, options=self.sink.target.table.options)
 
     def write(self, records: DataFrame, batch_id: int) -> BatchFacts | None:
         """Apply one micro-batch of Kafka records; None when nothing in it could change the table.

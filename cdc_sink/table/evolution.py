@@ -3,7 +3,8 @@
 Rules owned here (the additive policy):
 - A new source column is added at the end, optional. A dropped one stays and turns null.
 - A type grows as Iceberg allows: int → long, float → double, decimal with more digits and the same
-  scale. A narrower writer is no change: its values are widened on the way in.
+  scale; a list's elements as well. A narrower writer is no change: its values are widened on the
+  way in.
 - A required column that the source no longer fills becomes optional; a key column never does.
 - Everything else is refused before anything is written.
 - Planning is idempotent: a plan applied and planned again is empty, so a crash between two
@@ -19,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from cdc_sink.change.avro_schema import MAX_DECIMAL_DIGITS
-from cdc_sink.change.avro_types import decimal_parts, decimal_type
+from cdc_sink.change.avro_types import decimal_parts, decimal_type, list_element
 from cdc_sink.change.quoting import quote
 from cdc_sink.errors import SchemaError
 from cdc_sink.table.columns import CDC_COLUMN, Column, ddl_type, require_distinct
@@ -49,7 +50,10 @@ class WidenColumn:
 
     def sql(self, table: str) -> str:
         """Render the statement; `table` is the quoted full name."""
-        return f"ALTER TABLE {table} ALTER COLUMN {quote(self.name)} TYPE {ddl_type(self.new_type)}"
+        name, grown = quote(self.name), self.new_type
+        while element := list_element(grown):
+            name, grown = f"{name}.element", element
+        return f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {ddl_type(grown)}"
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,10 @@ def promoted(current: str, wanted: str) -> str | None:
         return "long"
     if {current, wanted} == {"float", "double"}:
         return "double"
+    elements = list_element(current), list_element(wanted)
+    if elements[0] and elements[1]:
+        grown = promoted(elements[0], elements[1])
+        return f"list<{grown}>" if grown else None
     held, asked = decimal_parts(current), decimal_parts(wanted)
     if held is None or asked is None or asked[1] > held[1]:
         return None

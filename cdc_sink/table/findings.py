@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cdc_sink.change.avro_types import column_type
-from cdc_sink.change.envelope import AvroField, Envelope, parse_key
+from cdc_sink.change.column_option import NO_OPTIONS, TableOptions
+from cdc_sink.change.envelope import AvroField, Envelope, parse_key, with_options
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.columns import Column, require_distinct
 from cdc_sink.table.evolution import plan_evolution
@@ -88,6 +89,7 @@ class Wish:
     buckets: int = 8
     bucket_column: str | None = None
     generation: int = 0
+    options: TableOptions = NO_OPTIONS
 
 
 # --- the topic ----------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ def check_schemas(
         except CdcSinkError as error:
             yield Finding.of(error)
     if schemas.value is not None:
-        columns, faults = _columns_of(schemas.value)
+        columns, faults = _columns_of(wish, schemas.value)
         yield from faults
     if fields and columns:
         yield from _check_key(wish, fields, columns)
@@ -211,9 +213,11 @@ def _missing_subjects(
         )
 
 
-def _columns_of(value_schema: str) -> tuple[tuple[AvroField, ...] | None, list[Finding]]:
+def _columns_of(
+    wish: Wish, value_schema: str
+) -> tuple[tuple[AvroField, ...] | None, list[Finding]]:
     try:
-        columns = Envelope.parse(value_schema).columns
+        columns = with_options(Envelope.parse(value_schema).columns, wish.options)
     except CdcSinkError as error:
         return None, [Finding.of(error)]
     faults: list[Finding] = []
@@ -298,13 +302,13 @@ def check_ledger(
         yield Finding.of(error)
 
 
-def check_growth(schemas: SchemaReading, target: TargetReading) -> Iterator[Finding]:
+def check_growth(wish: Wish, schemas: SchemaReading, target: TargetReading) -> Iterator[Finding]:
     """Judge whether the newest writer schema fits the table's columns, or can be made to."""
     if schemas.value is None or schemas.key is None:
         return
     try:
         keys = [one.name for one in parse_key(schemas.key)]
-        fields = Envelope.parse(schemas.value).columns
+        fields = with_options(Envelope.parse(schemas.value).columns, wish.options)
         wanted = [Column(one.name, column_type(one).iceberg, not one.nullable) for one in fields]
     except CdcSinkError:
         return  # reported by check_schemas

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cdc_sink.change.avro_types import column_type
-from cdc_sink.change.envelope import AvroField, Envelope, parse_key
+from cdc_sink.change.column_option import NO_OPTIONS, TableOptions
+from cdc_sink.change.envelope import AvroField, Envelope, parse_key, with_options
 from cdc_sink.errors import SchemaError
 from cdc_sink.table.columns import Column
 from cdc_sink.table.evolution import merge_columns
@@ -19,16 +20,19 @@ class WriterSchemas:
 
     values: Mapping[int, str]
     keys: Mapping[int, str]
+    options: TableOptions = NO_OPTIONS
 
     @cached_property
     def envelopes(self) -> dict[int, Envelope]:
         """The change-event envelopes, by id. Raises SchemaError for anything else."""
-        return {i: Envelope.parse(text) for i, text in sorted(self.values.items())}
+        return {i: self._envelope(text) for i, text in sorted(self.values.items())}
 
     @cached_property
     def key_fields(self) -> dict[int, tuple[AvroField, ...]]:
         """The key columns, by id of the key schema."""
-        return {i: parse_key(text) for i, text in sorted(self.keys.items())}
+        return {
+            i: with_options(parse_key(text), self.options) for i, text in sorted(self.keys.items())
+        }
 
     @property
     def key_columns(self) -> tuple[str, ...]:
@@ -52,7 +56,11 @@ class WriterSchemas:
 
     def plus(self, values: Mapping[int, str], keys: Mapping[int, str]) -> WriterSchemas:
         """The same with more schemas."""
-        return WriterSchemas({**self.values, **values}, {**self.keys, **keys})
+        return WriterSchemas({**self.values, **values}, {**self.keys, **keys}, self.options)
+
+    def _envelope(self, text: str) -> Envelope:
+        envelope = Envelope.parse(text)
+        return replace(envelope, columns=with_options(envelope.columns, self.options))
 
     def extend(self, columns: Sequence[Column]) -> tuple[Column, ...]:
         """A table's columns, extended by what these schemas add, older ids first.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,13 +80,16 @@ def test_each_source_type_has_its_column_type(
 @pytest.mark.parametrize(
     ("avro_type", "semantic", "seen"),
     [
-        (decimal(64, 2), CONNECT + "Decimal", "decimal(64,2)"),
+        (decimal(39, 2), CONNECT + "Decimal", "decimal(39,2)"),
+        (decimal(64, 39), CONNECT + "Decimal", "decimal(64,39)"),
         (decimal(10, -2), CONNECT + "Decimal", "decimal(10,-2)"),
         (decimal(2, 3), None, "decimal(2,3)"),
         ("bytes", CONNECT + "Decimal", "Decimal"),
         ({"type": "record", "name": "V", "fields": []}, DATA + "VariableScaleDecimal", "Variable"),
-        ({"type": "array", "items": "int"}, None, "array"),
-        ({"type": "map", "values": "string"}, None, "map"),
+        ({"type": "array", "items": decimal(50, 2)}, None, "decimal(50,2)"),
+        ({"type": "array", "items": "double"}, DATA + "FloatVector", "FloatVector"),
+        ({"type": "map", "values": "int"}, None, "map"),
+        ({"type": "record", "name": "P", "fields": []}, None, "record"),
         ({"type": "record", "name": "P", "fields": []}, DATA + "geometry.Point", "Point"),
         (["int", "string"], None, "union"),
         ("int", TIME + "MicroTimestamp", "MicroTimestamp"),
@@ -103,10 +107,9 @@ def test_a_type_without_an_exact_column_type_is_refused_with_a_remedy(
     assert caught.value.remedy
 
 
-def test_a_number_of_open_scale_is_told_both_ways_out() -> None:
-    record = {"type": "record", "name": "V", "fields": []}
-    with pytest.raises(SchemaError, match=r"decimal\.handling\.mode=string"):
-        column_type(field(record, DATA + "VariableScaleDecimal"))
+def test_a_number_of_too_many_digits_is_told_the_ways_out() -> None:
+    with pytest.raises(SchemaError, match=r"type: string.*decimal\.handling\.mode=string"):
+        column_type(field(decimal(50, 2), CONNECT + "Decimal"))
 
 
 @given(st.integers(1, 38), st.data())
@@ -243,7 +246,8 @@ def test_a_json_placeholder_may_also_be_an_hstore_of_itself() -> None:
 
 
 def test_a_binary_placeholder_is_compared_as_bytes() -> None:
-    assert unavailable_sql(field("bytes"), "x", "ab") == "coalesce(x = X'6162', false)"
+    column = replace(field("bytes"), placeholder="ab")
+    assert unavailable_sql(column, "x") == "coalesce(x = X'6162', false)"
 
 
 @pytest.mark.parametrize(
