@@ -127,7 +127,9 @@ def test_options_reach_the_columns_of_a_writer_schema() -> None:
 
 @pytest.mark.parametrize("given", ["variant", "int", "decimal(39,0)", "decimal(2,3)", "decimal"])
 def test_a_type_that_no_column_can_get_is_refused_when_the_file_is_read(given: str) -> None:
-    with pytest.raises(ValidationError, match=r"variant is refused|must be string, long or decimal"):
+    with pytest.raises(
+        ValidationError, match=r"variant is refused|must be string, long or decimal"
+    ):
         ColumnSettings(type=given)
 
 

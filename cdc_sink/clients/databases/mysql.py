@@ -39,6 +39,16 @@ _KINDS: dict[str, Kind] = {
     "time": "time",
     "bit": "bits",
     "float": "real",
+    "date": "stamp",
+    "datetime": "stamp",
+    "timestamp": "stamp",
+    "decimal": "number",
+    **dict.fromkeys(("binary", "varbinary"), "bytes"),
+    **dict.fromkeys(("tinyblob", "blob", "mediumblob", "longblob"), "bytes"),
+    "point": "wkb_point",
+    **dict.fromkeys(("geometry", "linestring", "polygon", "multipoint"), "wkb"),
+    **dict.fromkeys(("multilinestring", "multipolygon"), "wkb"),
+    **dict.fromkeys(("geomcollection", "geometrycollection"), "wkb"),
 }
 _COLUMNS = """
 SELECT column_name, column_type, data_type, numeric_precision FROM information_schema.columns
