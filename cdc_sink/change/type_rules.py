@@ -158,7 +158,7 @@ def rule_of(field: AvroField) -> Rule:
     Raises: SchemaError naming column, type and remedy when there is no exact way.
     """
     base = base_of(field.avro_type)
-    if base == "array" and field.semantic not in SEMANTIC:
+    if base == "array" and field.semantic is None:
         return Rule("array", f"list<{rule_of(array_element(field)).iceberg}>")
     if field.option.unsigned:
         return _unsigned(field, base)

@@ -37,6 +37,14 @@ def decimal(precision: int, scale: int) -> dict[str, Any]:
     return {"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale}
 
 
+def record(*fields: str) -> dict[str, Any]:
+    return {
+        "type": "record",
+        "name": "R",
+        "fields": [{"name": name, "type": "int"} for name in fields],
+    }
+
+
 @pytest.mark.parametrize(
     ("avro_type", "semantic", "iceberg"),
     [
@@ -69,6 +77,40 @@ def decimal(precision: int, scale: int) -> dict[str, Any]:
         ("string", DATA + "Enum", "string"),
         ("bytes", DATA + "Bits", "binary"),
         ("string", "com.acme.Isbn", "string"),
+        ("string", TIME + "IsoDate", "date"),
+        ("string", TIME + "IsoTime", "string"),
+        ("string", TIME + "IsoTimestamp", "timestamp"),
+        ("string", TIME + "Interval", "string"),
+        ("long", TIME + "NanoDuration", "long"),
+        ("string", DATA + "Xml", "string"),
+        ("string", DATA + "EnumSet", "string"),
+        ("string", DATA + "Ltree", "string"),
+        ("string", DATA + "Tsvector", "string"),
+        (record("scale", "value"), DATA + "VariableScaleDecimal", "string"),
+        (
+            record("x", "y", "wkb", "srid"),
+            DATA + "geometry.Point",
+            "struct<x:double,y:double,wkb:binary,srid:int>",
+        ),
+        (record("wkb", "srid"), DATA + "geometry.Geometry", "struct<wkb:binary,srid:int>"),
+        (record("wkb", "srid"), DATA + "geometry.Geography", "struct<wkb:binary,srid:int>"),
+        ({"type": "array", "items": "float"}, DATA + "FloatVector", "list<float>"),
+        ({"type": "array", "items": "double"}, DATA + "DoubleVector", "list<double>"),
+        (
+            record("dimensions", "vector"),
+            DATA + "SparseDoubleVector",
+            "struct<dimensions:int,vector:list<struct<key:int,value:double>>>",
+        ),
+        ({"type": "map", "values": ["null", "string"]}, None, "map<string,string>"),
+        ({"type": "array", "items": ["null", "int"]}, None, "list<int>"),
+        ({"type": "array", "items": ["null", decimal(10, 2)]}, None, "list<decimal(10,2)>"),
+        (
+            {"type": "array", "items": ["null", {"type": "int", "connect.name": TIME + "Date"}]},
+            None,
+            "list<date>",
+        ),
+        (decimal(64, 2), CONNECT + "Decimal", "decimal(19,2)"),
+        (decimal(64, 4), CONNECT + "Decimal", "decimal(38,4)"),
     ],
 )
 def test_each_source_type_has_its_column_type(
@@ -88,6 +130,7 @@ def test_each_source_type_has_its_column_type(
         ({"type": "record", "name": "V", "fields": []}, DATA + "VariableScaleDecimal", "Variable"),
         ({"type": "array", "items": decimal(50, 2)}, None, "decimal(50,2)"),
         ({"type": "array", "items": "double"}, DATA + "FloatVector", "FloatVector"),
+        ({"type": "array", "items": "double"}, DATA + "HalfVector", "HalfVector"),
         ({"type": "map", "values": "int"}, None, "map"),
         ({"type": "record", "name": "P", "fields": []}, None, "record"),
         ({"type": "record", "name": "P", "fields": []}, DATA + "geometry.Point", "Point"),
