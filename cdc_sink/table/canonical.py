@@ -95,7 +95,7 @@ class CheckedColumn:
     name: str
     type: str  # Iceberg type text
     kind: Kind = "plain"
-    width: int = 0  # bits; only for kind "bits"
+    width: int = 0  # bits; only for kind "bits"; 0: each value has its own
     infinity_is_null: bool = False  # as the table's `on_infinity` says
 
 
@@ -236,11 +236,12 @@ def _parse_far_date(text: str, *, with_time: bool) -> int:
 
 
 def _parse_bits(text: str, column: CheckedColumn) -> object:
-    value = int(text, 2)
+    value = int(text or "0", 2)
     if column.type == "boolean":
         return int(value != 0)
-    # Debezium's io.debezium.data.Bits: little-endian, padded to the column's width.
-    return value.to_bytes((max(column.width, 1) + 7) // 8, "little")
+    # Debezium's io.debezium.data.Bits: little-endian, padded to the column's width; without one, to
+    # the value's own.
+    return value.to_bytes(((column.width or len(text)) + 7) // 8, "little")
 
 
 def _parse_uuid(text: str) -> bytes:

@@ -88,6 +88,8 @@ EQUAL: list[tuple[str, Kind, Any, Any, Any]] = [
     ("string", "base64", b"\x00\xff", pa.string(), "AP8="),
     ("string", "base64-url-safe", b"\xfb\xff", pa.string(), "-_8="),
     ("string", "hex", b"\x00\xff", pa.string(), "00ff"),
+    ("binary", "bits", "101", pa.binary(), b"\x05"),
+    ("binary", "bits", "", pa.binary(), b""),
 ]
 
 

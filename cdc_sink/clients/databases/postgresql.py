@@ -158,4 +158,4 @@ class PostgreSQL:
 
 def _column(name: str, shown: str, base: str, modifier: int) -> SourceColumn:
     kind = _KINDS.get(base, "plain")
-    return SourceColumn(name, shown, kind, modifier if kind == "bits" else 0)
+    return SourceColumn(name, shown, kind, modifier if base == "bit" else 0)
