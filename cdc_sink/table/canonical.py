@@ -14,6 +14,7 @@ Iceberg type:
     string of a json column  the parsed document: order of members, blanks and 1 = 1.0 = 1e0 don't
                              count; what is no JSON is compared as text. MySQL's numbers are doubles:
                              Debezium writes their exact digits, MySQL the shortest that lead back
+    binary of bits           the number they are; leading zeros don't count
     string of a number       the number: 1.50 is 1.5
     string of a time         the moment, whichever form it is written in
     string of a binary       the bytes as the connector writes them: base64 or hex
@@ -95,7 +96,7 @@ class CheckedColumn:
     name: str
     type: str  # Iceberg type text
     kind: Kind = "plain"
-    width: int = 0  # bits; only for kind "bits"; 0: each value has its own
+    width: int = 0  # bits; only for kind "bits"
     infinity_is_null: bool = False  # as the table's `on_infinity` says
 
 
@@ -132,6 +133,9 @@ def of_table(values: pa.Array, column: CheckedColumn) -> Canonical:
         read = TABLE_TEXTS[column.kind]
         documents = [None if text is None else read(text) for text in values.to_pylist()]
         return Canonical(pa.array(documents, pa.large_binary()))
+    if column.kind == "bits" and column.type == "binary":
+        numbers = [None if bits is None else bits.rstrip(b"\0") for bits in values.to_pylist()]
+        return Canonical(pa.array(numbers, pa.large_binary()))
     if column.type in _TIMES:
         values = values.cast(pa.timestamp("us", values.type.tz))
     return Canonical(_one_nan(values.cast(_arrow_type(column.type))))
@@ -239,9 +243,9 @@ def _parse_bits(text: str, column: CheckedColumn) -> object:
     value = int(text or "0", 2)
     if column.type == "boolean":
         return int(value != 0)
-    # Debezium's io.debezium.data.Bits: little-endian, padded to the column's width; without one, to
-    # the value's own.
-    return value.to_bytes(((column.width or len(text)) + 7) // 8, "little")
+    # Debezium's io.debezium.data.Bits: little-endian; MySQL's are padded to the column's width,
+    # PostgreSQL's end with the last bit that is set.
+    return value.to_bytes((value.bit_length() + 7) // 8, "little")
 
 
 def _parse_uuid(text: str) -> bytes:

@@ -202,8 +202,8 @@ def test_far_dates_and_usual_dates_are_counted_alike(day: date) -> None:
     assert beside_a_far_one == of_source([day.isoformat()], column).values[0]
 
 
-def test_bits_are_little_endian_and_padded_to_the_width() -> None:
-    assert source("1000000001", "binary", "bits", 17) == source(b"\x01\x02\x00", "binary")
+def test_bits_are_little_endian_and_their_padding_does_not_count() -> None:
+    assert source("1000000001", "binary", "bits", 17) == source(b"\x01\x02", "binary")
 
 
 @given(st.decimals(-(10**40), 10**40))

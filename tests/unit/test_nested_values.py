@@ -90,6 +90,9 @@ EQUAL: list[tuple[str, Kind, Any, Any, Any]] = [
     ("string", "hex", b"\x00\xff", pa.string(), "00ff"),
     ("binary", "bits", "101", pa.binary(), b"\x05"),
     ("binary", "bits", "", pa.binary(), b""),
+    ("binary", "bits", "0000000010", pa.binary(), b"\x02"),
+    ("binary", "bits", "0000000010", pa.binary(), b"\x02\x00"),
+    ("binary", "bits", "0", pa.binary(), b""),
 ]
 
 
