@@ -85,6 +85,18 @@ def non_null(node: Node) -> tuple[Node, bool]:
     return (branches[0] if len(branches) == 1 else branches), len(branches) < len(node)
 
 
+def base_of(node: Node) -> str:
+    """Name a type without its attributes: `long`, `record`, `union`."""
+    if isinstance(node, str):
+        return node
+    return str(node["type"]) if isinstance(node, dict) else "union"
+
+
+def logical_of(node: Node) -> str | None:
+    """Return Avro's own logical type, if there is one."""
+    return node.get("logicalType") if isinstance(node, dict) else None
+
+
 def decimal_digits(node: Node) -> tuple[int, int] | None:
     """Return precision and scale of a decimal that Spark and Iceberg can hold, else None.
 

@@ -14,12 +14,13 @@ Source: Debezium 3.6 `Envelope`, `SchemaFactory`; Confluent and Apicurio Avro co
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from typing import Any
 
 from cdc_sink.change.avro_schema import Node, non_null, parse_tree, render_tree
+from cdc_sink.change.column_option import UNAVAILABLE, USUAL, ColumnOption, TableOptions
 from cdc_sink.change.position import optional_position_fields, position_fields
 from cdc_sink.errors import SchemaError
 
@@ -71,7 +72,8 @@ class AvroField:
     """One column or key field as its writer schema declares it.
 
     `avro_type` is the non-null branch; `semantic` is `connect.name`, Debezium's own type name;
-    `default_given` is true when the schema carries a default other than null.
+    `default_given` is true when the schema carries a default other than null; `option` and
+    `placeholder` are what the configuration adds.
     """
 
     name: str
@@ -80,6 +82,16 @@ class AvroField:
     semantic: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     default_given: bool = False
+    option: ColumnOption = USUAL
+    placeholder: str = UNAVAILABLE
+
+
+def with_options(fields: Iterable[AvroField], options: TableOptions) -> tuple[AvroField, ...]:
+    """Give each column what the configuration says about it."""
+    return tuple(
+        replace(one, option=options.columns.get(one.name, USUAL), placeholder=options.placeholder)
+        for one in fields
+    )
 
 
 @dataclass(frozen=True)
@@ -246,14 +258,22 @@ def _cut_record(envelope: Node, name: str, keep: Sequence[str]) -> Node:
     return ["null", cut] if nullable else cut
 
 
+def array_element(array: AvroField) -> AvroField:
+    """Return the elements of an array column as a field of their own, with the column's options."""
+    return replace(array, **_typed(array.avro_type["items"]))
+
+
 def _avro_field(entry: Node) -> AvroField:
-    node, nullable = non_null(entry["type"])
+    given = entry.get("default") is not None
+    return AvroField(name=entry["name"], default_given=given, **_typed(entry["type"]))
+
+
+def _typed(avro_type: Node) -> dict[str, Any]:
+    node, nullable = non_null(avro_type)
     attributes = node if isinstance(node, dict) else {}
-    return AvroField(
-        name=entry["name"],
-        avro_type=node,
-        nullable=nullable,
-        semantic=attributes.get("connect.name"),
-        parameters=dict(attributes.get("connect.parameters", {})),
-        default_given=entry.get("default") is not None,
-    )
+    return {
+        "avro_type": node,
+        "nullable": nullable,
+        "semantic": attributes.get("connect.name"),
+        "parameters": dict(attributes.get("connect.parameters", {})),
+    }

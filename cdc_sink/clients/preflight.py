@@ -22,7 +22,7 @@ from cdc_sink.clients.kafka import Cluster
 from cdc_sink.clients.progress import read_ledger
 from cdc_sink.clients.registry import Registry
 from cdc_sink.errors import CdcSinkError
-from cdc_sink.table.columns import CDC_COLUMN, Column
+from cdc_sink.table.columns import CDC_COLUMN, Column, plain_type
 from cdc_sink.table.connector_findings import ConnectorReading, check_connectors, check_defaults
 from cdc_sink.table.findings import (
     Finding,
@@ -250,7 +250,7 @@ def _read_target(catalog: config.Catalog, table: config.Table) -> TargetReading 
 def columns_of(table: Table) -> tuple[Column, ...]:
     """Return an Iceberg table's columns in our words, our own `_cdc` left out."""
     return tuple(
-        Column(one.name, str(one.field_type).replace(" ", ""), one.required, one.doc)
+        Column(one.name, plain_type(str(one.field_type)), one.required, one.doc)
         for one in table.schema().fields
         if one.name != CDC_COLUMN
     )

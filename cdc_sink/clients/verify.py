@@ -24,7 +24,8 @@ from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.databases import SourceColumn, SourceDatabase, open_database
 from cdc_sink.config import Database, Pipeline, SourceTable, Table
 from cdc_sink.errors import ConfigError, SchemaError, UnavailableError
-from cdc_sink.table.canonical import CheckedColumn, is_comparable
+from cdc_sink.table.canonical import CheckedColumn, Kind
+from cdc_sink.table.canonical_nested import is_comparable
 from cdc_sink.table.checksum import (
     Comparison,
     KeyDifference,
@@ -36,6 +37,7 @@ from cdc_sink.table.checksum import (
     sum_ranges,
     within_limit,
 )
+from cdc_sink.table.columns import plain_type
 
 EXAMINED_ROWS = 100_000
 _OUR_COLUMN = "_cdc"
@@ -120,7 +122,8 @@ def verify_table(
         if target is None:
             rows = sum(len(batch) for batch in database.rows(source.table, columns[:1]))
             return Verification(table.name, name, exists=False, rows_source=rows)
-        return _compare(_Source(database, source.table, columns), _Target(table.name, target), name)
+        left = _Source(database, source.table, columns, source.binary)
+        return _compare(left, _Target(table, target), name)
 
 
 def _require_sources(
@@ -160,6 +163,7 @@ class _Source:
     database: SourceDatabase
     table: str
     columns: tuple[SourceColumn, ...]
+    binary: Kind  # how the connector writes binary columns that arrive as text
 
     def batches(self, names: Sequence[str]) -> Iterator[SourceBatch]:
         by_name = {column.name: column for column in self.columns}
@@ -170,13 +174,14 @@ class _Source:
 class _Target:
     """One snapshot of one Iceberg table."""
 
-    def __init__(self, name: str, table: IcebergTable) -> None:
-        self.name = name
+    def __init__(self, configured: Table, table: IcebergTable) -> None:
+        self.name = configured.name
+        self.options = configured.columns
         self._table = table
         snapshot = table.current_snapshot()
         self.snapshot_id = snapshot.snapshot_id if snapshot else None
         fields = {field.name: str(field.field_type) for field in table.schema().fields}
-        self.types = {name: type_.replace(" ", "") for name, type_ in fields.items()}
+        self.types = {name: plain_type(type_) for name, type_ in fields.items()}
         identifiers = table.schema().identifier_field_ids
         self.key = tuple(table.schema().find_column_name(id_) or "" for id_ in identifiers)
         self._tasks: list[FileScanTask] = []
@@ -237,9 +242,9 @@ def _compare(source: _Source, target: _Target, source_name: str) -> Verification
         differences=tuple(differences),
         columns_missing=tuple(name for name in in_source if name not in target.types),
         columns_not_comparable=tuple(
-            name
-            for name in in_source
-            if name in target.types and not is_comparable(target.types[name])
+            column.name
+            for column in source.columns
+            if column.name in target.types and not is_comparable(_checked(column, source, target))
         ),
         columns_only_in_table=tuple(
             name for name in target.types if name not in {*in_source, _OUR_COLUMN}
@@ -248,11 +253,9 @@ def _compare(source: _Source, target: _Target, source_name: str) -> Verification
 
 
 def _plan_comparison(source: _Source, target: _Target) -> Comparison:
-    columns = tuple(
-        CheckedColumn(column.name, target.types[column.name], column.kind)
-        for column in source.columns
-        if is_comparable(target.types.get(column.name, ""))
-    )
+    common = [column for column in source.columns if column.name in target.types]
+    checked = [_checked(column, source, target) for column in common]
+    columns = tuple(column for column in checked if is_comparable(column))
     key = target.key or source.database.key_columns(source.table)
     compared = {column.name for column in columns}
     if not key or not compared.issuperset(key):
@@ -263,3 +266,16 @@ def _plan_comparison(source: _Source, target: _Target) -> Comparison:
             remedy="set the table's identifier fields to the source's primary key",
         )
     return Comparison(columns, key)
+
+
+def _checked(column: SourceColumn, source: _Source, target: _Target) -> CheckedColumn:
+    kind, held = column.kind, target.types[column.name]
+    if kind == "bytes" and "string" in held:
+        kind = source.binary
+    option = target.options.get(column.name)
+    return CheckedColumn(
+        name=column.name,
+        type=held,
+        kind=kind,
+        infinity_is_null=option is not None and option.on_infinity == "null",
+    )

@@ -1,5 +1,6 @@
 """One YAML file per pipeline, read once."""
 
+from cdc_sink.config.columns import ColumnSettings
 from cdc_sink.config.load import load_config
 from cdc_sink.config.models import (
     Catalog,
@@ -18,6 +19,7 @@ from cdc_sink.config.secrets import Properties, Secret, revealed
 
 __all__ = [
     "Catalog",
+    "ColumnSettings",
     "Connect",
     "Database",
     "Defaults",

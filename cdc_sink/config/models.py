@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from cdc_sink.change.column_option import UNAVAILABLE, TableOptions
+from cdc_sink.config.columns import ColumnSettings
 from cdc_sink.config.secrets import Frozen, Properties, Secret, TextOrSecret
 from cdc_sink.config.secrets import revealed as revealed
 from cdc_sink.errors import ConfigError
@@ -245,6 +247,21 @@ class TableSettings(Frozen):
         "outrank all older ones; default 0: no reset yet",
     )
 
+    unavailable_placeholder: str = Field(
+        default=UNAVAILABLE,
+        min_length=1,
+        description="the connector's unavailable.value.placeholder, which stands for a large value "
+        "that did not change; `hex:` and hex digits as there; default "
+        f"{UNAVAILABLE}: the connector's own",
+    )
+
+    @field_validator("unavailable_placeholder")
+    @classmethod
+    def _require_hex(cls, given: str) -> str:
+        if given.startswith("hex:") and not re.fullmatch(r"hex:([0-9A-Fa-f]{2})+", given):
+            raise ValueError("behind `hex:` stand pairs of hex digits")
+        return given
+
 
 class Defaults(TableSettings):
     """Settings for every table that doesn't say otherwise."""
@@ -261,6 +278,11 @@ class SourceTable(Frozen):
 
     database: str = Field(description="a name under `databases`")
     table: str = Field(description="the table as its database names it: schema.table")
+    binary: Literal["base64", "base64-url-safe", "hex"] = Field(
+        default="base64",
+        description="how binary columns that arrive as text are written, the connector's "
+        "binary.handling.mode; default base64: the first of its text modes",
+    )
 
 
 class Table(TableSettings):
@@ -299,6 +321,10 @@ class Table(TableSettings):
                 )
         return given
 
+    columns: dict[str, ColumnSettings] = Field(
+        default_factory=dict, description="options of single columns, by name; default none"
+    )
+
     @property
     def name(self) -> str:
         """The target as people write it, such as shop.customers."""
@@ -308,6 +334,12 @@ class Table(TableSettings):
     def namespace(self) -> str:
         """The target without its last part."""
         return self.target.rpartition(".")[0]
+
+    @property
+    def options(self) -> TableOptions:
+        """What decoding has to know about the columns."""
+        columns = {name: one.option for name, one in self.columns.items()}
+        return TableOptions(columns, self.unavailable_placeholder)
 
     @property
     def table_name(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
+from cdc_sink.config.columns import ColumnSettings
 from cdc_sink.config.models import (
     Catalog,
     Connect,
@@ -42,6 +43,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("defaults", Defaults),
     ("tables[]", Table),
     ("tables[].source", SourceTable),
+    ("tables[].columns.<name>", ColumnSettings),
     ("databases.<name>", Database),
 )
 

@@ -235,7 +235,8 @@ class _Projection:
                 value = f"v{i}.after.{quote(source.field.name)}"
                 bad = f"({source.sql(value, c.type, fault=set_aside)}) IS NULL"
                 text = literal(f"value|{c.name}: {reason}")
-                found.append(f"CASE WHEN {value} IS NOT NULL AND {bad} THEN {text} END")
+                given = source.given(value)
+                found.append(f"CASE WHEN {given} IS NOT NULL AND {bad} THEN {text} END")
         return f"coalesce({', '.join([*found, 'CAST(NULL AS STRING)'])})"
 
     def after(self) -> str:

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from cdc_sink.config import Target
 from cdc_sink.errors import CommitConflictError
-from cdc_sink.table.columns import CDC_COLUMN, Column
+from cdc_sink.table.columns import CDC_COLUMN, Column, plain_type
 from cdc_sink.table.ledger import LEDGER_KEY, OWNER_PROPERTY, Ledger
 
 _NO_TABLE = ("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND")
@@ -76,7 +76,7 @@ class IcebergTable:
         """The source's columns as the table holds them, without `_cdc`."""
         fields = self.java.schema().columns()
         return tuple(
-            Column(str(f.name()), str(f.type().toString()).replace(", ", ","), f.isRequired())
+            Column(str(f.name()), plain_type(str(f.type().toString())), f.isRequired())
             for f in fields
             if f.name() != CDC_COLUMN
         )

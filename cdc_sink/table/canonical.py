@@ -16,8 +16,16 @@ Iceberg type:
     string of a json column  the parsed document: order of members, blanks and 1 = 1.0 = 1e0 don't
                              count; what is no JSON is compared as text. MySQL's numbers are doubles:
                              Debezium writes their exact digits, MySQL the shortest that lead back
+    binary of bits           the number they are; leading zeros don't count
+    string of a number       the number: 1.50 is 1.5
+    string of a time         the moment, whichever form it is written in
+    string of a binary       the bytes as the connector writes them: base64 or hex
+    string, long of an       months, days and microseconds; as a number, Debezium's own count
+      interval
+    string of an hstore      the entries
     uuid                     16 bytes
 
+Lists, maps and structs are canonical_nested.py's.
 NULL has no bytes and equals only NULL. What a database prints and the type can't hold (infinity as
 a timestamp, 0000-00-00 as a date, NaN as a decimal) is *unreadable*: it equals nothing that a table
 can store, so it shows up as a difference instead of stopping the comparison.
@@ -25,16 +33,42 @@ can store, so it shows up as a difference instead of stopping the comparison.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Kind = Literal["plain", "json", "json_doubles", "time", "bits", "real", "zoned"]
+from cdc_sink.table.canonical_texts import SOURCE_TEXTS, TABLE_TEXTS
+from cdc_sink.table.printed import DAY_US, days_from_civil, interval_us, parse_time, strip_money
+
+Kind = Literal[
+    "plain",
+    "json",
+    "json_doubles",
+    "time",
+    "bits",
+    "real",
+    "zoned",
+    "stamp",
+    "clock",
+    "number",
+    "money",
+    "interval",
+    "bytes",
+    "base64",
+    "base64-url-safe",
+    "hex",
+    "hstore",
+    "point",
+    "wkb",
+    "wkb_point",
+    "ewkb",
+    "sparse",
+]
+BINARY_TEXTS = ("base64", "base64-url-safe", "hex")
 Printed = str | bytes | None  # a value as its database prints it; bytes for binary columns
 
 _INTEGERS = ("int", "long")
@@ -55,9 +89,6 @@ _ARROW = {
 }
 _TRUE, _FALSE = ("t", "true", "1"), ("f", "false", "0")
 _FAR_DATE = re.compile(r"(\d{4,})-(\d\d)-(\d\d)(?: ([\d:.]+))?(?:\+00)?( BC)?")
-_TIME = re.compile(r"(-?)(\d{1,3}):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
-_DAY_US = 86_400_000_000
-_JSON_ZEROS = 400  # integral numbers with fewer zeros at their end are written out
 
 
 @dataclass(frozen=True)
@@ -67,6 +98,7 @@ class CheckedColumn:
     name: str
     type: str  # Iceberg type text
     kind: Kind = "plain"
+    infinity_is_null: bool = False  # as the table's `on_infinity` says
 
 
 @dataclass(frozen=True)
@@ -77,8 +109,10 @@ class Canonical:
     unreadable: pa.Array | None = None  # booleans; None: all were read
 
 
-def is_comparable(iceberg_type: str) -> bool:
+def is_comparable(iceberg_type: str, kind: Kind = "plain") -> bool:
     """Tell whether values of this Iceberg type can be compared at all."""
+    if iceberg_type in _INTEGERS and kind in ("stamp", "zoned"):
+        return False  # a count in a unit that only the writer schema knows
     return iceberg_type in _ARROW or iceberg_type.startswith(("decimal(", "fixed["))
 
 
@@ -96,11 +130,12 @@ def of_table(values: pa.Array, column: CheckedColumn) -> Canonical:
     """Bring one Arrow column of the Iceberg table into canonical form."""
     if isinstance(values, pa.ExtensionArray):  # uuid
         values = values.storage
-    if column.kind in _JSON and column.type == "string":
-        documents = [_JSON[column.kind](text) for text in values.to_pylist()]
+    if column.kind in TABLE_TEXTS and column.type == "string":
+        read = TABLE_TEXTS[column.kind]
+        documents = [None if text is None else read(text) for text in values.to_pylist()]
         return Canonical(pa.array(documents, pa.large_binary()))
     if column.kind == "bits" and column.type == "binary":
-        numbers = [None if value is None else value.rstrip(b"\0") for value in values.to_pylist()]
+        numbers = [None if bits is None else bits.rstrip(b"\0") for bits in values.to_pylist()]
         return Canonical(pa.array(numbers, pa.large_binary()))
     if column.type in _TIMES:
         values = values.cast(pa.timestamp("us", values.type.tz))
@@ -134,6 +169,8 @@ def _parse_all(printed: Sequence[Printed], column: CheckedColumn) -> pa.Array:
     wanted = _arrow_type(column.type)
     if pa.types.is_large_binary(wanted):
         return pa.array(printed, wanted)
+    if column.kind == "money":
+        printed = [None if text is None else strip_money(str(text)) for text in printed]
     texts = pa.array(printed, pa.string())
     if column.type == "boolean":
         return _parse_booleans(texts)
@@ -157,9 +194,11 @@ def _parse_booleans(texts: pa.StringArray) -> pa.Array:
 
 def _python_parser(column: CheckedColumn) -> Callable[[str], object] | None:
     if column.type == "string":
-        return _JSON.get(column.kind)
+        return SOURCE_TEXTS.get(column.kind)
+    if column.kind == "interval" and column.type == "long":
+        return interval_us
     if column.kind == "time" and column.type in (*_INTEGERS, "time"):
-        return _parse_time
+        return parse_time
     if column.kind == "bits":
         return lambda text: _parse_bits(text, column)
     return _parse_uuid if column.type == "uuid" else None
@@ -172,7 +211,8 @@ def _parse_each(
     unreadable: list[bool] = []
     for given in printed:
         try:
-            text = given.decode() if isinstance(given, bytes) else given
+            raw = column.kind in BINARY_TEXTS
+            text: Any = given.decode() if isinstance(given, bytes) and not raw else given
             values.append(None if text is None else parse_one(text))
             unreadable.append(False)
         except ValueError:  # pa.ArrowInvalid is one too
@@ -194,32 +234,10 @@ def _parse_far_date(text: str, *, with_time: bool) -> int:
     if found is None or found[2] == "00" or found[3] == "00":
         raise ValueError("not a date")
     year = 1 - int(found[1]) if found[5] else int(found[1])
-    days = _days_from_civil(year, int(found[2]), int(found[3]))
+    days = days_from_civil(year, int(found[2]), int(found[3]))
     if not with_time:
         return days
-    return days * _DAY_US + (_parse_time(found[4]) if found[4] else 0)
-
-
-def _days_from_civil(year: int, month: int, day: int) -> int:
-    """Count days since 1970-01-01.
-
-    Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", days_from_civil.
-    """
-    year -= month <= 2
-    era, year_of_era = divmod(year, 400)
-    day_of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
-    day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
-    return era * 146_097 + day_of_era - 719_468
-
-
-def _parse_time(text: str) -> int:
-    found = _TIME.fullmatch(text)
-    if found is None:
-        raise ValueError("not a time of day")
-    sign, hours, minutes, seconds, fraction = found.groups()
-    whole = (int(hours) * 60 + int(minutes)) * 60 + int(seconds)
-    us = whole * 1_000_000 + int((fraction or "").ljust(6, "0"))
-    return -us if sign else us
+    return days * DAY_US + (parse_time(found[4]) if found[4] else 0)
 
 
 def _parse_bits(text: str, column: CheckedColumn) -> object:
@@ -231,61 +249,6 @@ def _parse_bits(text: str, column: CheckedColumn) -> object:
 
 def _parse_uuid(text: str) -> bytes:
     return bytes.fromhex(text.replace("-", ""))
-
-
-# --- json -----------------------------------------------------------------------------------------
-
-
-def _canonical_json(text: str | None) -> bytes | None:
-    return _canonical(text, _read_json)
-
-
-def _canonical_json_doubles(text: str | None) -> bytes | None:
-    return _canonical(text, _read_json_doubles)
-
-
-def _canonical(text: str | None, read: Callable[[str], object]) -> bytes | None:
-    if text is None:
-        return None
-    try:
-        return _write_json(read(text)).encode()
-    except (ValueError, RecursionError):  # no JSON, or beyond what Python reads
-        return text.encode()
-
-
-def _json_number(text: str) -> int | dict[str, str]:
-    """Write a number with a point or an exponent as an integer, or exactly as digits and exponent.
-
-    Out: a document of its own for what JSON can't write; no database lets a name begin with NUL.
-    """
-    mantissa, _, exponent = text.lower().partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = (whole + fraction).rstrip("0")
-    number = int(digits) if digits not in ("", "-") else 0
-    power = int(exponent or 0) + len(whole) - len(digits)
-    if number == 0 or 0 <= power < _JSON_ZEROS:
-        return number * 10 ** max(power, 0) if number else 0
-    return {"\0number": f"{number}e{power}"}
-
-
-def _json_double(text: str) -> int | dict[str, str]:
-    """Write a number as the double that it is, whichever digits lead to it."""
-    return _json_number(repr(float(text)))
-
-
-def _json_integer(text: str) -> int | dict[str, str]:
-    number = int(text)
-    return number if -(2**63) <= number < 2**64 else _json_double(text)
-
-
-# Made once: json.loads and json.dumps with arguments make new ones for each document.
-_read_json = json.JSONDecoder(parse_float=_json_number).decode
-_read_json_doubles = json.JSONDecoder(parse_float=_json_double, parse_int=_json_integer).decode
-_write_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-_JSON: dict[str, Callable[[str | None], bytes | None]] = {
-    "json": _canonical_json,
-    "json_doubles": _canonical_json_doubles,
-}
 
 
 # --- bytes ----------------------------------------------------------------------------------------

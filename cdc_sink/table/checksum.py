@@ -20,14 +20,8 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from cdc_sink.table.canonical import (
-    Canonical,
-    CheckedColumn,
-    Printed,
-    of_source,
-    of_table,
-    row_bytes,
-)
+from cdc_sink.table.canonical import Canonical, CheckedColumn, Printed, row_bytes
+from cdc_sink.table.canonical_nested import of_source, of_table
 
 RANGES = 65_536  # 10 million rows: 150 a range, so one wrong row costs a look at 150
 _HASH_BYTES = 16

@@ -2,7 +2,8 @@
 
 Rules owned here:
 - Column types are written in Iceberg's words; `timestamp` has no zone, `timestamptz` has one. The
-  two directions to Spark's words are here and nowhere else.
+  two directions to Spark's words are here and nowhere else. Nested ones are written without spaces,
+  ids and nullability: `list<long>`, `map<string,string>`, `struct<x:double,srid:int>`.
 - Key columns are required and are the table's identifier fields; every other column is optional,
   because a column dropped at the source stays and turns null.
 - One struct column `_cdc` says which change event wrote the row. The name is ours.
@@ -11,7 +12,8 @@ Rules owned here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cdc_sink.change.avro_types import decimal_parts
@@ -77,6 +79,24 @@ def spark_type(iceberg: str) -> str:
 
     Raises: SchemaError for a type no source column is mapped to.
     """
+    return _translated(iceberg, _spark_scalar, "list", "array")
+
+
+def iceberg_type(spark: str) -> str:
+    """Name a Spark type, given as `simpleString`, in Iceberg's words.
+
+    Raises: SchemaError for a type no source column is mapped to.
+    """
+    return _translated(spark, _iceberg_scalar, "array", "list")
+
+
+def plain_type(shown: str) -> str:
+    """Name a type without what Iceberg's own text adds: field ids, nullability, blanks."""
+    bare = re.sub(r"\d+: ([^:<>, ]+): (?:optional|required) ", r"\1:", shown)
+    return bare.replace(", ", ",")
+
+
+def _spark_scalar(iceberg: str) -> str:
     if iceberg in _SPARK:
         return _SPARK[iceberg]
     parts = decimal_parts(iceberg)
@@ -85,11 +105,7 @@ def spark_type(iceberg: str) -> str:
     raise _unknown_type(iceberg)
 
 
-def iceberg_type(spark: str) -> str:
-    """Name a Spark type, given as `simpleString`, in Iceberg's words.
-
-    Raises: SchemaError for a type no source column is mapped to.
-    """
+def _iceberg_scalar(spark: str) -> str:
     if spark in _ICEBERG:
         return _ICEBERG[spark]
     parts = decimal_parts(spark)
@@ -98,9 +114,38 @@ def iceberg_type(spark: str) -> str:
     raise _unknown_type(spark)
 
 
+def _translated(name: str, scalar: Callable[[str], str], theirs: str, ours: str) -> str:
+    """Translate each scalar inside a type, and the word for a list."""
+    head, opened, inner = name.partition("<")
+    if not opened:
+        return scalar(name)
+    parts = _split(inner[:-1])
+    if head == theirs:
+        return f"{ours}<{_translated(parts[0], scalar, theirs, ours)}>"
+    if head == "map":
+        return f"map<{','.join(_translated(part, scalar, theirs, ours) for part in parts)}>"
+    if head != "struct":
+        raise _unknown_type(name)
+    fields = (part.partition(":") for part in parts)
+    shown = (f"{field}:{_translated(kind, scalar, theirs, ours)}" for field, _, kind in fields)
+    return f"struct<{','.join(shown)}>"
+
+
+def _split(inner: str) -> list[str]:
+    """Split at the commas that lie in no bracket."""
+    parts, depth = [""], 0
+    for letter in inner:
+        depth += (letter in "<(") - (letter in ">)")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
 def ddl_type(iceberg: str) -> str:
     """Name an Iceberg type for a DDL statement, whatever spark.sql.timestampType says."""
-    return "timestamp_ltz" if iceberg == "timestamptz" else spark_type(iceberg)
+    return re.sub(r"\btimestamp\b", "timestamp_ltz", spark_type(iceberg))
 
 
 def require_distinct(names: Sequence[str]) -> None:
@@ -191,7 +236,7 @@ def _require_key(columns: Sequence[Column], key_columns: Sequence[str]) -> None:
                 remedy="set message.key.columns to columns of the table, and remove transforms "
                 "that add to the key",
             )
-        if types[name] in _NO_KEY:
+        if types[name] in _NO_KEY or "<" in types[name]:
             raise SchemaError(
                 f"key column {name}",
                 f"Iceberg takes no {types[name]} as an identifier field",
@@ -207,7 +252,7 @@ def _require_bucket(columns: Sequence[Column], key_columns: Sequence[str], sourc
             f"not one of the key columns {', '.join(key_columns)}; a row would change partition",
             remedy="name a key column, or set buckets: 0",
         )
-    if types[source] in _NO_BUCKET:
+    if types[source] in _NO_BUCKET or "<" in types[source]:
         raise ConfigError(
             f"bucket_column {source}",
             f"Iceberg has no buckets of {types[source]}",

@@ -22,6 +22,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from cdc_sink.change.avro_types import list_element
 from cdc_sink.change.quoting import quote
 from cdc_sink.change.text import has_text
 from cdc_sink.errors import SchemaError
@@ -54,7 +55,10 @@ class WidenColumn:
 
     def sql(self, table: str) -> str:
         """Render the statement; `table` is the quoted full name."""
-        return f"ALTER TABLE {table} ALTER COLUMN {quote(self.name)} TYPE {ddl_type(self.new_type)}"
+        name, grown = quote(self.name), self.new_type
+        while element := list_element(grown):
+            name, grown = f"{name}.element", element
+        return f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {ddl_type(grown)}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cdc_sink.change.avro_types import column_type
-from cdc_sink.change.envelope import AvroField, Envelope, parse_key
+from cdc_sink.change.envelope import AvroField, Envelope, parse_key, with_options
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.columns import Column, require_distinct
 from cdc_sink.table.evolution import describe
@@ -181,7 +181,7 @@ def check_schemas(
         except CdcSinkError as error:
             yield Finding.of(error)
     if schemas.value is not None:
-        columns, faults = _columns_of(schemas.value)
+        columns, faults = _columns_of(wish, schemas.value)
         yield from faults
     if fields and columns:
         yield from _check_key(wish, fields, columns)
@@ -214,9 +214,11 @@ def _missing_subjects(
         )
 
 
-def _columns_of(value_schema: str) -> tuple[tuple[AvroField, ...] | None, list[Finding]]:
+def _columns_of(
+    wish: Wish, value_schema: str
+) -> tuple[tuple[AvroField, ...] | None, list[Finding]]:
     try:
-        columns = Envelope.parse(value_schema).columns
+        columns = with_options(Envelope.parse(value_schema).columns, wish.policy.options)
     except CdcSinkError as error:
         return None, [Finding.of(error)]
     faults: list[Finding] = []
@@ -295,7 +297,9 @@ def check_ledger(
 ) -> Iterator[Finding]:
     """Judge whether the ledger tells of this pipeline, cluster and incarnation of the topic."""
     # The query id lies in the checkpoint, which a check doesn't read: the ledger's own stands in.
-    claim = Claim(wish.pipeline, ledger.query_id, cluster_id, wish.topic, topic.topic_id)
+    claim = Claim(
+        wish.pipeline, ledger.query_id, cluster_id, wish.topic, topic.topic_id, wish.generation
+    )
     try:
         claim.require_fits(ledger, f"table {wish.table}")
     except CdcSinkError as error:
@@ -308,7 +312,7 @@ def check_growth(wish: Wish, schemas: SchemaReading, target: TargetReading) -> I
         return
     try:
         parse_key(schemas.key)
-        for one in Envelope.parse(schemas.value).columns:
+        for one in with_options(Envelope.parse(schemas.value).columns, wish.policy.options):
             column_type(one)
     except CdcSinkError:
         return  # reported by check_schemas

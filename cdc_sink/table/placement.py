@@ -2,7 +2,8 @@
 
 Rules owned here:
 - A column goes to the column of its name, if that holds its type or can grow to. Growing is what
-  Iceberg allows: int → long, float → double, decimal with more digits and the same scale.
+  Iceberg allows: int → long, float → double, decimal with more digits and the same scale; a list's
+  elements as well.
 - A hint `renames: {old: new}` makes the old name mean the new one, as soon as the table or any writer
   schema at hand has the new one. Writer schemas of both names then feed one column.
 - A type that does not fit is refused (`stop`), or goes by policy to a second column. Each type has
@@ -20,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from cdc_sink.change.avro_schema import MAX_DECIMAL_DIGITS
-from cdc_sink.change.avro_types import decimal_parts, decimal_type
+from cdc_sink.change.avro_types import decimal_parts, decimal_type, list_element
+from cdc_sink.change.column_option import NO_OPTIONS, TableOptions
 from cdc_sink.change.text import has_text
 
 _LABEL = re.compile(
@@ -43,6 +45,10 @@ class Policy(Protocol):
     def renames(self) -> Mapping[str, str]:
         """New names by old ones."""
 
+    @property
+    def options(self) -> TableOptions:
+        """What is wanted of single columns."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -51,6 +57,7 @@ class Rules:
     schema_change: Literal["additive", "frozen"] = "additive"
     on_incompatible: Literal["stop", "second_column", "text"] = "stop"
     renames: Mapping[str, str] = field(default_factory=dict)
+    options: TableOptions = NO_OPTIONS
 
 
 DEFAULT_POLICY = Rules()
@@ -112,6 +119,10 @@ def promoted(current: str, wanted: str) -> str | None:
         return "long"
     if {current, wanted} == {"float", "double"}:
         return "double"
+    elements = list_element(current), list_element(wanted)
+    if elements[0] and elements[1]:
+        grown = promoted(elements[0], elements[1])
+        return f"list<{grown}>" if grown else None
     held, asked = decimal_parts(current), decimal_parts(wanted)
     if held is None or asked is None or asked[1] > held[1]:
         return None

@@ -11,8 +11,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from cdc_sink.change.avro_types import Fault, column_type, convert_sql, value_fault_reason
-from cdc_sink.change.envelope import AvroField, Envelope, parse_key
+from cdc_sink.change.avro_types import (
+    Fault,
+    column_type,
+    convert_sql,
+    given_sql,
+    value_fault_reason,
+)
+from cdc_sink.change.envelope import AvroField, Envelope, parse_key, with_options
 from cdc_sink.change.text import text_fault_reason, text_sql
 from cdc_sink.errors import SchemaError
 from cdc_sink.table.columns import Column
@@ -37,6 +43,10 @@ class Source:
             return text_sql(self.field, value, fault=fault)
         return convert_sql(self.field, value, target, fault=fault)
 
+    def given(self, value: str) -> str:
+        """Render the value as its conversion sees it: NULL where an option says so."""
+        return value if self.as_text else given_sql(self.field, value)
+
     def fault_reason(self, target: str) -> str | None:
         """Say for which reason the conversion can fail; None when it can't."""
         if self.as_text:
@@ -55,12 +65,15 @@ class WriterSchemas:
     @cached_property
     def envelopes(self) -> dict[int, Envelope]:
         """The change-event envelopes, by id. Raises SchemaError for anything else."""
-        return {i: Envelope.parse(text) for i, text in sorted(self.values.items())}
+        return {i: self._envelope(text) for i, text in sorted(self.values.items())}
 
     @cached_property
     def key_fields(self) -> dict[int, tuple[AvroField, ...]]:
         """The key columns, by id of the key schema."""
-        return {i: parse_key(text) for i, text in sorted(self.keys.items())}
+        return {
+            i: with_options(parse_key(text), self.policy.options)
+            for i, text in sorted(self.keys.items())
+        }
 
     @property
     def key_columns(self) -> tuple[str, ...]:
@@ -120,6 +133,10 @@ class WriterSchemas:
         found = {i: text for i, text in self.keys.items() if i in keys}
         some = {i: text for i, text in self.values.items() if i in values}
         return replace(self, values=some, keys=found or self.keys)
+
+    def _envelope(self, text: str) -> Envelope:
+        envelope = Envelope.parse(text)
+        return replace(envelope, columns=with_options(envelope.columns, self.policy.options))
 
     def extend(self, columns: Sequence[Column]) -> tuple[Column, ...]:
         """A table's columns, extended by what these schemas add, older ids first.

@@ -76,7 +76,8 @@ class SourceTable:
 
     def value_schema(self) -> dict[str, Any]:
         envelope = self._recorded()
-        fields = [_entry(name, node) for name, node in self.columns.items()]
+        defined: set[str] = set()
+        fields = [_entry(n, _named_once(node, defined)) for n, node in self.columns.items()]
         row = {"type": "record", "name": "Value", "fields": fields}
         envelope["fields"][0]["type"] = ["null", {**row, "connect.name": f"{self.name}.Value"}]
         return envelope | {"namespace": self.name, "connect.name": f"{self.name}.Envelope"}
@@ -110,6 +111,22 @@ def _entry(name: str, node: Any) -> dict[str, Any]:
     return {"name": name, "type": node} | (
         {"default": None} if isinstance(node, list) and node[0] == "null" else {}
     )
+
+
+def _named_once(node: Any, defined: set[str]) -> Any:
+    """A record is defined where it comes first and named from then on, as converters write it."""
+    if isinstance(node, list):
+        return [_named_once(branch, defined) for branch in node]
+    if not isinstance(node, dict):
+        return node
+    if node["type"] == "array":
+        return node | {"items": _named_once(node["items"], defined)}
+    name = f"{node.get('namespace')}.{node.get('name')}"
+    if name in defined:
+        return name
+    if node["type"] == "record":
+        defined.add(name)
+    return node
 
 
 def _not_null(node: Any) -> Any:

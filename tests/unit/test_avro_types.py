@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +37,14 @@ def decimal(precision: int, scale: int) -> dict[str, Any]:
     return {"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale}
 
 
+def record(*fields: str) -> dict[str, Any]:
+    return {
+        "type": "record",
+        "name": "R",
+        "fields": [{"name": name, "type": "int"} for name in fields],
+    }
+
+
 @pytest.mark.parametrize(
     ("avro_type", "semantic", "iceberg"),
     [
@@ -68,6 +77,40 @@ def decimal(precision: int, scale: int) -> dict[str, Any]:
         ("string", DATA + "Enum", "string"),
         ("bytes", DATA + "Bits", "binary"),
         ("string", "com.acme.Isbn", "string"),
+        ("string", TIME + "IsoDate", "date"),
+        ("string", TIME + "IsoTime", "string"),
+        ("string", TIME + "IsoTimestamp", "timestamp"),
+        ("string", TIME + "Interval", "string"),
+        ("long", TIME + "NanoDuration", "long"),
+        ("string", DATA + "Xml", "string"),
+        ("string", DATA + "EnumSet", "string"),
+        ("string", DATA + "Ltree", "string"),
+        ("string", DATA + "Tsvector", "string"),
+        (record("scale", "value"), DATA + "VariableScaleDecimal", "string"),
+        (
+            record("x", "y", "wkb", "srid"),
+            DATA + "geometry.Point",
+            "struct<x:double,y:double,wkb:binary,srid:int>",
+        ),
+        (record("wkb", "srid"), DATA + "geometry.Geometry", "struct<wkb:binary,srid:int>"),
+        (record("wkb", "srid"), DATA + "geometry.Geography", "struct<wkb:binary,srid:int>"),
+        ({"type": "array", "items": "float"}, DATA + "FloatVector", "list<float>"),
+        ({"type": "array", "items": "double"}, DATA + "DoubleVector", "list<double>"),
+        (
+            record("dimensions", "vector"),
+            DATA + "SparseDoubleVector",
+            "struct<dimensions:int,vector:list<struct<key:int,value:double>>>",
+        ),
+        ({"type": "map", "values": ["null", "string"]}, None, "map<string,string>"),
+        ({"type": "array", "items": ["null", "int"]}, None, "list<int>"),
+        ({"type": "array", "items": ["null", decimal(10, 2)]}, None, "list<decimal(10,2)>"),
+        (
+            {"type": "array", "items": ["null", {"type": "int", "connect.name": TIME + "Date"}]},
+            None,
+            "list<date>",
+        ),
+        (decimal(64, 2), CONNECT + "Decimal", "decimal(19,2)"),
+        (decimal(64, 4), CONNECT + "Decimal", "decimal(38,4)"),
     ],
 )
 def test_each_source_type_has_its_column_type(
@@ -79,13 +122,17 @@ def test_each_source_type_has_its_column_type(
 @pytest.mark.parametrize(
     ("avro_type", "semantic", "seen"),
     [
-        (decimal(64, 2), CONNECT + "Decimal", "decimal(64,2)"),
+        (decimal(39, 2), CONNECT + "Decimal", "decimal(39,2)"),
+        (decimal(64, 39), CONNECT + "Decimal", "decimal(64,39)"),
         (decimal(10, -2), CONNECT + "Decimal", "decimal(10,-2)"),
         (decimal(2, 3), None, "decimal(2,3)"),
         ("bytes", CONNECT + "Decimal", "Decimal"),
         ({"type": "record", "name": "V", "fields": []}, DATA + "VariableScaleDecimal", "Variable"),
-        ({"type": "array", "items": "int"}, None, "array"),
-        ({"type": "map", "values": "string"}, None, "map"),
+        ({"type": "array", "items": decimal(50, 2)}, None, "decimal(50,2)"),
+        ({"type": "array", "items": "double"}, DATA + "FloatVector", "FloatVector"),
+        ({"type": "array", "items": "double"}, DATA + "HalfVector", "HalfVector"),
+        ({"type": "map", "values": "int"}, None, "map"),
+        ({"type": "record", "name": "P", "fields": []}, None, "record"),
         ({"type": "record", "name": "P", "fields": []}, DATA + "geometry.Point", "Point"),
         (["int", "string"], None, "union"),
         ("int", TIME + "MicroTimestamp", "MicroTimestamp"),
@@ -103,10 +150,9 @@ def test_a_type_without_an_exact_column_type_is_refused_with_a_remedy(
     assert caught.value.remedy
 
 
-def test_a_number_of_open_scale_is_told_both_ways_out() -> None:
-    record = {"type": "record", "name": "V", "fields": []}
-    with pytest.raises(SchemaError, match=r"decimal\.handling\.mode=string"):
-        column_type(field(record, DATA + "VariableScaleDecimal"))
+def test_a_number_of_too_many_digits_is_told_the_ways_out() -> None:
+    with pytest.raises(SchemaError, match=r"type: string.*decimal\.handling\.mode=string"):
+        column_type(field(decimal(50, 2), CONNECT + "Decimal"))
 
 
 @given(st.integers(1, 38), st.data())
@@ -243,7 +289,8 @@ def test_a_json_placeholder_may_also_be_an_hstore_of_itself() -> None:
 
 
 def test_a_binary_placeholder_is_compared_as_bytes() -> None:
-    assert unavailable_sql(field("bytes"), "x", "ab") == "coalesce(x = X'6162', false)"
+    column = replace(field("bytes"), placeholder="ab")
+    assert unavailable_sql(column, "x") == "coalesce(x = X'6162', false)"
 
 
 @pytest.mark.parametrize(

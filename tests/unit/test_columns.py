@@ -13,6 +13,7 @@ from cdc_sink.table.columns import (
     create_table_sql,
     ddl_type,
     iceberg_type,
+    plain_type,
     require_distinct,
     spark_type,
 )
@@ -62,12 +63,44 @@ def test_ddl_says_the_zone_whatever_the_session_prefers() -> None:
     assert ddl_type("timestamp") == "timestamp_ntz"
 
 
-@pytest.mark.parametrize("name", ["uuid", "time", "list<int>", "struct<a:int>", "tinyint"])
+@pytest.mark.parametrize("name", ["uuid", "time", "list<uuid>", "struct<a:time>", "tinyint"])
 def test_a_type_no_source_column_has_is_refused(name: str) -> None:
-    with pytest.raises(SchemaError, match=re.escape(name)):
+    scalar = re.findall(r"\w+", name)[-1]
+    with pytest.raises(SchemaError, match=scalar):
         spark_type(name)
-    with pytest.raises(SchemaError, match=re.escape(name)):
-        iceberg_type(name)
+    with pytest.raises(SchemaError, match=scalar):
+        iceberg_type(name.replace("list<", "array<"))
+
+
+SPARSE = "struct<dimensions:int,vector:list<struct<key:int,value:double>>>"
+
+
+@pytest.mark.parametrize(
+    ("iceberg", "spark"),
+    [
+        ("list<timestamptz>", "array<timestamp>"),
+        ("list<decimal(10,2)>", "array<decimal(10,2)>"),
+        ("map<string,string>", "map<string,string>"),
+        (SPARSE, SPARSE.replace("list<", "array<")),
+    ],
+)
+def test_a_nested_type_has_a_name_on_both_sides(iceberg: str, spark: str) -> None:
+    assert spark_type(iceberg) == spark
+    assert iceberg_type(spark) == iceberg
+
+
+def test_ids_and_nullability_of_a_nested_type_are_left_out_of_its_name() -> None:
+    shown = (
+        "struct<16: dimensions: optional int, 17: vector: optional "
+        "list<struct<19: key: required int, 20: value: optional double>>>"
+    )
+    assert plain_type(shown) == SPARSE
+    assert plain_type("map<string, decimal(10, 2)>") == "map<string,decimal(10,2)>"
+
+
+def test_ddl_says_the_zone_inside_a_list_too() -> None:
+    assert ddl_type("list<timestamptz>") == "array<timestamp_ltz>"
+    assert ddl_type("list<timestamp>") == "array<timestamp_ntz>"
 
 
 def test_a_table_is_created_with_key_partition_and_the_sinks_own_column() -> None:

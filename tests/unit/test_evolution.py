@@ -126,6 +126,8 @@ def test_a_dropped_column_stays() -> None:
         ("decimal(10,2)", "decimal(12,2)", "decimal(12,2)"),
         ("decimal(10,2)", "decimal(10,0)", "decimal(12,2)"),
         ("decimal(38,2)", "decimal(36,0)", "decimal(38,2)"),
+        ("list<int>", "list<long>", "list<long>"),
+        ("list<decimal(10,2)>", "list<decimal(12,2)>", "list<decimal(12,2)>"),
     ],
 )
 def test_a_type_grows_as_iceberg_allows(held: str, asked: str, grown: str) -> None:
@@ -134,7 +136,13 @@ def test_a_type_grows_as_iceberg_allows(held: str, asked: str, grown: str) -> No
 
 @pytest.mark.parametrize(
     ("held", "asked"),
-    [("long", "int"), ("double", "float"), ("decimal(12,2)", "decimal(10,2)"), ("date", "date")],
+    [
+        ("long", "int"),
+        ("list<long>", "list<int>"),
+        ("double", "float"),
+        ("decimal(12,2)", "decimal(10,2)"),
+        ("date", "date"),
+    ],
 )
 def test_a_narrower_writer_changes_nothing(held: str, asked: str) -> None:
     current, wanted = [ID, Column("a", held)], [ID, Column("a", asked)]
@@ -222,6 +230,7 @@ def test_a_key_column_the_row_does_not_have_is_refused() -> None:
     [
         (AddColumn(Column("a`b", "timestamptz")), "ADD COLUMN `a``b` timestamp_ltz"),
         (WidenColumn("a.b", "int", "long"), "ALTER COLUMN `a.b` TYPE bigint"),
+        (WidenColumn("a.b", "list<int>", "list<long>"), "ALTER COLUMN `a.b`.element TYPE bigint"),
         (RelaxColumn("é"), "ALTER COLUMN `é` DROP NOT NULL"),
         (RenameColumn("a`b", "c.d"), "RENAME COLUMN `a``b` TO `c.d`"),
     ],

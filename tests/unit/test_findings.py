@@ -130,7 +130,7 @@ def test_missing_schemas_before_the_first_record_are_a_warning(topic: TopicReadi
 
 
 def test_every_column_that_has_no_type_is_reported_by_name() -> None:
-    value = with_column("tags", {"type": "array", "items": "int"})
+    value = with_column("tags", {"type": "map", "values": "int"})
     found = [f for f in check_schemas(WISH, SchemaReading(value, KEY), TOPIC) if f.level == "error"]
     assert len(found) == 1
     assert "tags" in found[0].where + found[0].saw

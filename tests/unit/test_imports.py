@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "errors": [],
     "change": ["errors"],
     "table": ["change", "errors"],
-    "config": ["errors"],
+    "config": ["change", "errors"],
     "clients": ["table", "change", "errors", "config"],
     "spark": ["clients", "table", "change", "errors", "config"],
     # The chain fetches its jars, and finds its Java, as Spark does.

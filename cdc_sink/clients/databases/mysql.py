@@ -39,6 +39,16 @@ _KINDS: dict[str, Kind] = {
     "time": "time",
     "bit": "bits",
     "float": "real",
+    "date": "stamp",
+    "datetime": "stamp",
+    "timestamp": "stamp",
+    "decimal": "number",
+    **dict.fromkeys(("binary", "varbinary"), "bytes"),
+    **dict.fromkeys(("tinyblob", "blob", "mediumblob", "longblob"), "bytes"),
+    "point": "wkb_point",
+    **dict.fromkeys(("geometry", "linestring", "polygon", "multipoint"), "wkb"),
+    **dict.fromkeys(("multilinestring", "multipolygon"), "wkb"),
+    **dict.fromkeys(("geomcollection", "geometrycollection"), "wkb"),
 }
 # Not by `extra`: MySQL 8 says DEFAULT_GENERATED there of each column with DEFAULT CURRENT_TIMESTAMP.
 # What isn't computed has an empty expression in MySQL, and none in MariaDB.

@@ -27,7 +27,8 @@ from cdc_sink.table.canonical import Kind
 # Texts that lose nothing: floats with all digits (extra_float_digits 1 is the shortest exact form).
 _SESSION = """
 SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; SET LOCAL extra_float_digits = 1;
-SET LOCAL bytea_output = 'hex'; SET LOCAL statement_timeout = 0;
+SET LOCAL bytea_output = 'hex'; SET LOCAL IntervalStyle = 'iso_8601'; SET LOCAL lc_monetary = 'C';
+SET LOCAL statement_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = 0
 """
 _KINDS: dict[str, Kind] = {
@@ -37,9 +38,21 @@ _KINDS: dict[str, Kind] = {
     "bit": "bits",
     "varbit": "bits",
     "float4": "real",
+    "date": "stamp",
+    "timestamp": "stamp",
     "timestamptz": "zoned",
+    "timetz": "clock",
+    "interval": "interval",
+    "numeric": "number",
+    "money": "money",
+    "bytea": "bytes",
+    "hstore": "hstore",
+    "point": "point",
+    "geometry": "ewkb",
+    "geography": "ewkb",
+    "sparsevec": "sparse",
 }
-# A domain is followed down to the type it is made of.
+# A domain is followed down to the type it is made of, an array to its elements'.
 _COLUMNS = """
 WITH RECURSIVE base AS (
   SELECT a.attnum, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod) AS shown
@@ -51,8 +64,10 @@ WITH RECURSIVE base AS (
   SELECT base.attnum, base.attname, t.typbasetype, base.shown
   FROM base JOIN pg_type t ON t.oid = base.atttypid WHERE t.typtype = 'd'
 )
-SELECT base.attname, base.shown, t.typname
-FROM base JOIN pg_type t ON t.oid = base.atttypid WHERE t.typtype <> 'd' ORDER BY base.attnum
+SELECT base.attname, base.shown, coalesce(e.typname, t.typname)
+FROM base JOIN pg_type t ON t.oid = base.atttypid
+  LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+WHERE t.typtype <> 'd' ORDER BY base.attnum
 """
 _KEY = """
 SELECT a.attname
@@ -108,7 +123,7 @@ class PostgreSQL:
             for info in self._connection.adapters.types:
                 if info.name != "bytea":
                     cursor.adapters.register_loader(info.oid, TextLoader)
-                    cursor.adapters.register_loader(info.array_oid, TextLoader)
+                cursor.adapters.register_loader(info.array_oid, TextLoader)
             cursor.execute(query)
             while batch := cursor.fetchmany(BATCH_ROWS):
                 yield batch

@@ -1,0 +1,204 @@
+"""What the configuration may say about a column, and Debezium's placeholder in all its forms."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import ValidationError
+
+from cdc_sink.change.avro_types import (
+    bad_value_sql,
+    column_type,
+    convert_sql,
+    given_sql,
+    unavailable_sql,
+)
+from cdc_sink.change.column_option import ColumnOption, TableOptions
+from cdc_sink.change.envelope import AvroField, with_options
+from cdc_sink.config import ColumnSettings
+from cdc_sink.errors import SchemaError
+from cdc_sink.table.placement import Rules
+from cdc_sink.table.writer_schemas import WriterSchemas
+
+TIME = "io.debezium.time."
+DATA = "io.debezium.data."
+PLACEHOLDER = "__debezium_unavailable_value"
+OPEN_SCALE = {
+    "type": "record",
+    "name": "V",
+    "fields": [{"name": "scale", "type": "int"}, {"name": "value", "type": "bytes"}],
+}
+
+
+def field(avro_type: Any, semantic: str | None = None, **option: Any) -> AvroField:
+    return AvroField("c", avro_type, True, semantic=semantic, option=ColumnOption(**option))
+
+
+def decimal(precision: int, scale: int) -> dict[str, Any]:
+    return {"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale}
+
+
+def array(items: Any) -> dict[str, Any]:
+    return {"type": "array", "items": ["null", items]}
+
+
+@pytest.mark.parametrize(
+    ("avro_type", "semantic", "option", "iceberg"),
+    [
+        (decimal(76, 0), None, {"type": "string"}, "string"),
+        (decimal(76, 0), None, {"type": "decimal(38,0)"}, "decimal(38,0)"),
+        (decimal(10, 2), None, {"type": "string"}, "string"),
+        (OPEN_SCALE, DATA + "VariableScaleDecimal", {}, "string"),
+        (OPEN_SCALE, DATA + "VariableScaleDecimal", {"type": "decimal(38,9)"}, "decimal(38,9)"),
+        ("string", None, {"type": "decimal(10,2)"}, "decimal(10,2)"),
+        ("string", TIME + "ZonedTimestamp", {"type": "string"}, "string"),
+        ("long", TIME + "NanoTimestamp", {"type": "long"}, "long"),
+        ("long", None, {"unsigned": True}, "decimal(20,0)"),
+        (array(decimal(76, 0)), None, {"type": "string"}, "list<string>"),
+        (decimal(64, 2), None, {}, "decimal(19,2)"),
+        (decimal(64, 0), None, {}, "decimal(38,0)"),
+    ],
+)
+def test_an_option_chooses_the_type_where_it_has_a_meaning(
+    avro_type: Any, semantic: str | None, option: dict[str, Any], iceberg: str
+) -> None:
+    assert column_type(field(avro_type, semantic, **option)).iceberg == iceberg
+
+
+@pytest.mark.parametrize(
+    ("avro_type", "semantic", "option"),
+    [
+        ("int", None, {"type": "string"}),
+        ("string", DATA + "Json", {"type": "decimal(10,2)"}),
+        ("long", None, {"type": "long"}),
+        ("bytes", None, {"type": "string"}),
+        ("int", None, {"unsigned": True}),
+        ("long", TIME + "MicroTimestamp", {"unsigned": True}),
+        ("string", None, {"on_infinity": "null"}),
+        ("double", None, {"on_infinity": "null"}),
+    ],
+)
+def test_an_option_without_a_meaning_is_refused_and_names_the_column(
+    avro_type: Any, semantic: str | None, option: dict[str, Any]
+) -> None:
+    with pytest.raises(SchemaError, match="no meaning") as caught:
+        column_type(field(avro_type, semantic, **option))
+    assert caught.value.where == "column c"
+
+
+def test_a_precision_that_was_declared_is_not_taken_for_an_unknown_one() -> None:
+    declared = replace(
+        field(decimal(64, 2)), parameters={"scale": "2", "connect.decimal.precision": "64"}
+    )
+    with pytest.raises(SchemaError, match=r"decimal\(64,2\)"):
+        column_type(declared)
+
+
+def test_what_an_option_turns_into_null_is_no_bad_value() -> None:
+    column = field("int", TIME + "Date", on_infinity="null")
+    given = given_sql(column, "x")
+    assert "-2147472692" in given
+    assert bad_value_sql(column, "x", "date").startswith(f"({given} IS NOT NULL AND ")  # type: ignore[union-attr]
+    assert given_sql(field("int", TIME + "Date"), "x") == "x"
+
+
+def test_an_array_that_needs_no_conversion_has_no_lambda() -> None:
+    assert convert_sql(field(array("int")), "x", "list<int>") == "x"
+    assert convert_sql(field(array("int")), "x", "list<long>") == (
+        "transform(x, x -> CAST(x AS BIGINT))"
+    )
+
+
+def test_a_computed_decimal_for_a_wider_column_has_one_reason_to_fail() -> None:
+    sql = convert_sql(field(decimal(64, 2)), "x", "decimal(12,2)")
+    assert sql.count("raise_error") == 1
+    assert "does not fit decimal(12,2) exactly" in sql
+
+
+def test_options_reach_the_columns_of_a_writer_schema() -> None:
+    options = TableOptions({"c": ColumnOption(type="string")}, placeholder="p")
+    (column,) = with_options([AvroField("c", "long", True)], options)
+    assert (column.option.type, column.placeholder) == ("string", "p")
+    schemas = WriterSchemas({}, {}, Rules(options=options))
+    assert schemas.plus({}, {}).policy.options == options
+
+
+@pytest.mark.parametrize("given", ["variant", "int", "decimal(39,0)", "decimal(2,3)", "decimal"])
+def test_a_type_that_no_column_can_get_is_refused_when_the_file_is_read(given: str) -> None:
+    with pytest.raises(
+        ValidationError, match=r"variant is refused|must be string, long or decimal"
+    ):
+        ColumnSettings(type=given)
+
+
+def test_yaml_null_means_that_infinity_becomes_null() -> None:
+    assert ColumnSettings.model_validate({"on_infinity": None}).option.on_infinity == "null"
+    assert ColumnSettings().option == ColumnOption()
+
+
+# --- the placeholder ------------------------------------------------------------------------------
+
+BYTES = ", ".join(str(byte) for byte in PLACEHOLDER.encode())
+BYTES_LONG = ", ".join(f"{byte}L" for byte in PLACEHOLDER.encode())
+HEX = PLACEHOLDER.encode().hex()
+# java.util.UUID.nameUUIDFromBytes("__debezium_unavailable_value"), as Java 17 prints it
+NAME_UUID = "b68a35a7-17ad-35b3-af2a-ae46edb4545a"
+
+
+@pytest.mark.parametrize(
+    ("avro_type", "semantic", "form"),
+    [
+        (array("string"), None, f"x = array('{PLACEHOLDER}')"),
+        (array({"type": "string", "connect.name": DATA + "Json"}), None, f"array('{PLACEHOLDER}')"),
+        (array("bytes"), None, f"x = array(X'{HEX}')"),
+        (array("int"), None, f"x = array({BYTES})"),
+        (array({"type": "int", "connect.name": TIME + "Date"}), None, f"x = array({BYTES})"),
+        (array("long"), None, f"x = array({BYTES_LONG})"),
+        ({"type": "map", "values": "string"}, None, f"element_at(x, '{PLACEHOLDER}')"),
+        ("string", DATA + "Json", json.dumps({PLACEHOLDER: PLACEHOLDER}, separators=(",", ":"))),
+        ("bytes", None, f"x = X'{HEX}'"),
+    ],
+)
+def test_the_placeholder_is_known_in_each_of_its_forms(
+    avro_type: Any, semantic: str | None, form: str
+) -> None:
+    sql = unavailable_sql(field(avro_type, semantic), "x")
+    assert sql is not None
+    assert form in sql
+    assert "LIKE" not in sql
+
+
+def test_an_array_of_uuids_holds_the_placeholders_name_uuid() -> None:
+    uuids = array({"type": "string", "connect.name": DATA + "Uuid"})
+    sql = unavailable_sql(field(uuids), "x")
+    assert sql is not None
+    found = UUID(sql.partition("array('")[2][:36])
+    assert str(found) == NAME_UUID
+
+
+@pytest.mark.parametrize(
+    "avro_type",
+    [
+        array("double"),
+        array("boolean"),
+        array(decimal(10, 2)),
+        array({"type": "long", "connect.name": TIME + "MicroTimestamp"}),
+        array({"type": "string", "connect.name": TIME + "ZonedTimestamp"}),
+        decimal(76, 0),
+        OPEN_SCALE,
+    ],
+)
+def test_other_types_never_hold_the_placeholder(avro_type: Any) -> None:
+    assert unavailable_sql(field(avro_type), "x") is None
+
+
+def test_a_placeholder_in_hex_is_its_bytes_and_signed_numbers_in_arrays() -> None:
+    own = replace(field("bytes"), placeholder="hex:00ff7f")
+    assert unavailable_sql(own, "x") == "coalesce(x = X'00ff7f', false)"
+    assert unavailable_sql(replace(own, avro_type=array("int")), "x") == (
+        "coalesce(x = array(0, -1, 127), false)"
+    )
