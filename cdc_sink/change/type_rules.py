@@ -328,5 +328,6 @@ def _unmapped(field: AvroField) -> SchemaError:
 def _shown(field: AvroField) -> str:
     node, base = field.avro_type, base_of(field.avro_type)
     if logical_of(node) == "decimal":
-        return f"decimal({node.get('precision')!s:.20},{node.get('scale', 0)!s:.20})"
+        given = (node.get("precision"), node.get("scale", 0))
+        return f"decimal({','.join(ascii(part)[:20] for part in given)})"
     return f"{field.semantic} ({base})" if field.semantic else (logical_of(node) or base)

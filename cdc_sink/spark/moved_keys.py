@@ -13,7 +13,7 @@ What is found in none of these stays left out; the table's policy for unavailabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
@@ -41,28 +41,37 @@ class _Source:
     stored: DataFrame
 
 
-def complete_moved(changes: DataFrame, table: IcebergTable | None, read_on: ReadOn) -> DataFrame:
+def complete_moved(
+    changes: DataFrame, table: IcebergTable | None, read_on: ReadOn
+) -> tuple[DataFrame, int]:
     """Give the second halves of key updates the values that lie under their old keys.
 
     In:  changes with `aside` and `old_key` (null unless the record is such a half).
-    Out: the same; `unavailable` of these halves names only what was not found.
+    Out: the same, `unavailable` of these halves names only what was not found; how many halves there are.
     """
-    for source in _sources(changes, table, read_on):
-        if changes.where(IS_HALF).isEmpty():
-            return changes
-        changes = _adopt(changes, _complete(source))
-    return changes
-
-
-def _sources(changes: DataFrame, table: IcebergTable | None, read_on: ReadOn) -> Iterator[_Source]:
+    changes = changes.localCheckpoint(eager=True)  # decoded once, looked at often
+    halves = left = _count(changes)
     names = changes.select("key.*").columns, changes.select("after.*").columns
-    if table is None:
-        yield _Source(changes, changes.where("false").select("key", "after"))
-        return
-    yield _Source(changes, _rows(table, table.snapshot_id, *names))
-    for snapshot_id, ledger in table.ledgers(OLDER_SNAPSHOTS):
-        read = read_on(ledger.next_offsets, READ_ON).withColumn("aside", F.col("fault"))
-        yield _Source(read, _rows(table, snapshot_id, *names))
+    if left and table is not None:
+        stored = _rows(table, table.snapshot_id, *names)
+        changes, left = _complete(_Source(changes, stored), left)
+    elif left:
+        nothing = changes.where("false").select("key", "after")
+        changes, left = _complete(_Source(changes, nothing), left)
+    if left and table is not None:
+        for snapshot_id, ledger in table.ledgers(OLDER_SNAPSHOTS):
+            read = read_on(ledger.next_offsets, READ_ON).withColumn("aside", F.col("fault"))
+            read = read.localCheckpoint(eager=True)
+            found, _ = _complete(_Source(read, _rows(table, snapshot_id, *names)), _count(read))
+            changes = _adopt(changes, found).localCheckpoint(eager=True)
+            left = _count(changes)
+            if not left:
+                break
+    return changes, halves
+
+
+def _count(changes: DataFrame) -> int:
+    return changes.where(IS_HALF).count()
 
 
 def _rows(
@@ -76,19 +85,17 @@ def _rows(
     return reader.select(key.alias("key"), after.alias("after"))
 
 
-def _complete(source: _Source) -> DataFrame:
-    """Complete the halves among a source's own changes, from hop to hop."""
-    changes = source.changes.localCheckpoint(eager=True)
-    left = changes.where(IS_HALF).count()
+def _complete(source: _Source, left: int) -> tuple[DataFrame, int]:
+    """Complete the halves among a source's own changes, from hop to hop; how many are left."""
+    changes = source.changes
     for _ in range(MOST_HOPS):
         if left == 0:
             break
-        found = _adopt(changes, _found(changes, source.stored)).localCheckpoint(eager=True)
-        before, left = left, found.where(IS_HALF).count()
-        changes = found
+        changes = _adopt(changes, _found(changes, source.stored)).localCheckpoint(eager=True)
+        before, left = left, _count(changes)
         if left == before:
             break
-    return changes
+    return changes, left
 
 
 def _found(changes: DataFrame, stored: DataFrame) -> DataFrame:

@@ -69,6 +69,8 @@ class RecordWriter:
     topic: Topic
     schemas: WriterSchemas = field(default_factory=lambda: WriterSchemas({}, {}))
     _sets_aside: bool = False
+    # Key updates that leave values out come in crowds: the next batch is not tried in vain first.
+    _keys_move: bool = False
 
     def __post_init__(self) -> None:
         """Read the schemas as the table's settings say."""
@@ -80,7 +82,7 @@ class RecordWriter:
         Raises: CdcSinkError; a foreign error never leaves this function.
         """
         failpoint(BATCH_STARTED)
-        self._sets_aside = False
+        self._sets_aside = self._keys_move
         try:
             if not self.schemas.values or not self.schemas.keys:
                 self._learn(records)
@@ -88,13 +90,14 @@ class RecordWriter:
                 try:
                     return self._apply(records, batch_id)
                 except ValuesLacking:
-                    self._sets_aside = True
+                    self._sets_aside = self._keys_move = True
                 except JOB_FAILED as failed:
                     fault = read_fault(str(failed))
                     if fault is not None and fault.unknown_schema_id is not None:
                         self._learn(records)
                     elif not self._sets_aside and self._may_set_aside(str(failed), fault):
                         self._sets_aside = True
+                        self._keys_move = fault is not None and fault.code == "unavailable"
                     else:
                         raise
             return self._apply(records, batch_id)
@@ -127,7 +130,8 @@ class RecordWriter:
         if self.sink.target.table.bad_record == "stop":
             require_no_fault(changes)
         marked = mark_aside(changes, self._quarantined_keys(columns))
-        complete = complete_moved(marked, table, partial(self._span, columns))
+        complete, halves = complete_moved(marked, table, partial(self._span, columns))
+        self._keys_move = halves > 0
         return self.sink.apply(complete, batch_id, self._now())
 
     def _now(self) -> TopicNow:
@@ -146,7 +150,7 @@ class RecordWriter:
             marked = mark_aside(
                 decode(letters, self._in_use(letters), columns, sets_aside=True), None
             )
-            whole = complete_moved(marked, table, partial(self._span, columns))
+            whole, _ = complete_moved(marked, table, partial(self._span, columns))
             return self.sink.replay(whole, store)
         except JOB_FAILED as failed:
             raise self._explain(letters, failed) from failed

@@ -124,9 +124,10 @@ class Sink:
         new = require_applicable(not_in(ledger, changes))
         if ledger.moving is not None:
             new = mark_outdated(new, ledger.moving.deleted)
+        folded = None
         if "aside" in new.columns:
-            new = self._settled(new, table, ledger)
-        folded, plan = self._fold(new, table, ledger)
+            new, folded = self._settled(new, table, ledger)
+        folded, plan = self._fold(new, table, ledger, folded)
         try:
             failpoint(BATCH_FOLDED)
             if plan.step is Step.LOOK_UP:
@@ -150,14 +151,12 @@ class Sink:
         """
         table = self._open(marked)
         ledger = self._require_ledger(table)
-        settled = self._settled(marked, table, replace(ledger, high_water={}))
+        settled, folded = self._settled(marked, table, replace(ledger, high_water={}))
         done = self._letters_of(settled.where("aside IS NULL")).localCheckpoint(eager=True)
         count = count_of(done)
-        if count == 0:
-            return 0
-        everything = replace(self.options, exact=True, fills=fillable(settled))
-        folded = fold(settled, {}, sorted(ledger.next_offsets), everything)
         try:
+            if count == 0:
+                return 0
             letters.mark(done, State.REPLAYING)
             failpoint(LETTERS_REPLAYING)
             table = self._evolve(table, settled)
@@ -227,14 +226,18 @@ class Sink:
         self.claim.require_fits(ledger, self.target.where)
         return ledger
 
-    def _fold(self, new: DataFrame, table: IcebergTable, ledger: Ledger) -> tuple[Folded, Plan]:
-        folded = fold(new, ledger.high_water, sorted(ledger.next_offsets), self.options)
+    def _fold(
+        self, new: DataFrame, table: IcebergTable, ledger: Ledger, folded: Folded | None = None
+    ) -> tuple[Folded, Plan]:
+        is_exact = self.options.exact or folded is not None
+        if folded is None:
+            folded = fold(new, ledger.high_water, sorted(ledger.next_offsets), self.options)
         facts = folded.facts
         plan = plan_batch(
             facts,
             ledger,
             is_empty=table.is_empty,
-            folded_exactly=self.options.exact,
+            folded_exactly=is_exact,
             where=self.target.where,
         )
         if plan.step in (Step.FOLD_EXACTLY, Step.FILL):
@@ -245,32 +248,40 @@ class Sink:
             return self._fold(new, table, ledger)
         # Batches that follow a mixed one are likely mixed too; the first pure one ends it. A column once
         # left out will be left out again.
-        lacking = tuple(name for name in self.options.fills if name in facts.lacking)
+        lacking = tuple(facts.lacking)
         stays_exact = facts.is_mixed or ledger.moving is not None
         exact = self.options.exact and stays_exact
         self.options = replace(self.options, exact=exact, fills=lacking)
         return folded, plan
 
-    def _settled(self, marked: DataFrame, table: IcebergTable, ledger: Ledger) -> DataFrame:
-        """Decide over the values that nobody has, before anything is folded for good."""
+    def _settled(
+        self, marked: DataFrame, table: IcebergTable, ledger: Ledger
+    ) -> tuple[DataFrame, Folded]:
+        """Decide over the values that nobody has; the changes as they are then, and folded."""
         everything = replace(self.options, exact=True, fills=fillable(marked))
-        probe = fold(marked, ledger.high_water, sorted(ledger.next_offsets), everything)
+        known = sorted(ledger.next_offsets)
+        folded = fold(marked, ledger.high_water, known, everything)
+        if not folded.facts.lacking_keys:
+            return marked, folded
+        lacking = folded.rows.where("size(missing) > 0")
+        stored = table.rows_at(table.snapshot_id).selectExpr(
+            *[f"{quote(name)} AS {key_alias(i)}" for i, name in enumerate(key_names(marked))]
+        )
+        nobody = lacking.where("is_unknown").unionByName(
+            lacking.where("NOT is_unknown").join(stored, stored.columns, "left_anti")
+        )
         try:
-            lacking = probe.rows.where("size(missing) > 0")
-            stored = table.rows_at(table.snapshot_id).selectExpr(
-                *[f"{quote(name)} AS {key_alias(i)}" for i, name in enumerate(key_names(marked))]
-            )
-            nobody = lacking.where("is_unknown").unionByName(
-                lacking.where("NOT is_unknown").join(stored, stored.columns, "left_anti")
-            )
             if nobody.isEmpty():
-                return marked
+                return marked, folded
             policy = self.target.table.unavailable_value
             if policy == "stop":
                 raise lacking_error(nobody, self.target)
-            return settle_lacking(marked, nobody, policy).localCheckpoint(eager=True)
-        finally:
-            probe.release()
+            settled = settle_lacking(marked, nobody, policy).localCheckpoint(eager=True)
+        except BaseException:
+            folded.release()
+            raise
+        folded.release()
+        return settled, fold(settled, ledger.high_water, known, everything)
 
     def _put_letters(self, new: DataFrame, plan: Plan, ledger: Ledger, batch_id: int) -> Plan:
         """Keep what goes aside before the offsets move, and note how many letters wait."""
