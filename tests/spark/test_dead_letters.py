@@ -113,7 +113,7 @@ def test_a_batch_that_is_replayed_puts_its_letters_once(writer: Writer) -> None:
     fenced = writer.records.sink._commit
     writer.topic.send(Event("u", row(1, "later"), (2, 2)))
 
-    def dies(*_given: object) -> None:
+    def dies(*_given: object, **_named: object) -> None:
         raise StateError("here", "the driver died", remedy="start it")
 
     writer.records.sink._commit = dies  # type: ignore[method-assign]

@@ -97,7 +97,7 @@ def test_large_values_that_updates_and_key_updates_leave_out_are_there(
 
 def require_equal_when_applied(pipeline: Pipeline, lake: Lake) -> None:
     with streaming(pipeline, lake.spark) as running:
-        require_equal(pipeline, wait_s=240)
+        require_equal(pipeline, wait_s=120)
         assert [query.error for query in running.queries] == [None] * len(running.queries)
 
 
@@ -126,6 +126,7 @@ def test_an_infinite_time_is_set_aside_and_comes_back_when_the_operator_says_so(
         5,
     )
 
+    capsys.readouterr()
     assert run(["dead-letters", "list", str(lake.config), "--output", "json"]) == 1
     listed = json.loads(capsys.readouterr().out)
     assert len(listed) == 5
@@ -149,7 +150,7 @@ def test_an_infinite_time_is_set_aside_and_comes_back_when_the_operator_says_so(
 def test_a_topic_may_grow_and_its_keys_change_their_schema_while_people_write(
     sources: Stack, lake: Lake
 ) -> None:
-    pipeline = lake.pipeline(table(GROWING, max_records_per_batch=20))
+    pipeline = lake.pipeline(table(GROWING, max_records_per_batch=60))
     run_once(pipeline, lake.spark)
 
     def churn(rounds: int) -> None:
@@ -167,6 +168,9 @@ def test_a_topic_may_grow_and_its_keys_change_their_schema_while_people_write(
     churn(3)
     sources.restart("connect")  # its producer learns of the new partitions
     churn(3)
+    # 40 updates, 12 deletes with tombstones, 12 inserts a round. PostgreSQL 18 itself fails ("compressed pglz
+    # data is corrupt") when a slot has to go back to before the ALTER.
+    wait_for_records(sources, GROWING, 60 + 9 * 76)
     sql(sources, "ALTER TABLE hard_growing ALTER id TYPE bigint")  # other bytes for every key
     churn(3)
     require_equal_when_applied(pipeline, lake)
