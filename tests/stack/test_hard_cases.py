@@ -132,9 +132,8 @@ def test_an_infinite_time_is_set_aside_and_comes_back_when_the_operator_says_so(
     assert len(listed) == 5
     assert {"key", "value"}.isdisjoint(listed[0])
     assert run(["status", str(lake.config)]) == 0
-    assert (
-        "17 records = 11 applied + 1 tombstones + 5 dead letters; 5 wait" in capsys.readouterr().out
-    )
+    account = "17 records = 11 applied + 1 tombstones + 5 dead letters; 5 wait"
+    assert account in " ".join(capsys.readouterr().out.split())
 
     report = replay(pipeline, "shop.hard_times", spark=lake.spark)
     assert (report.replayed, report.waiting) == (0, 5)  # an infinity is still one
