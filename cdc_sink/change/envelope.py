@@ -187,7 +187,8 @@ def _envelope_tree(writer_schema_json: str) -> Node:
     tree = parse_tree(writer_schema_json)
     kind = _kind(tree)
     if kind is not RecordKind.TABLE_CHANGE:
-        name = tree["name"] if isinstance(tree, dict) and "name" in tree else "unnamed schema"
+        # Only the name of a named type was looked at; others may carry anything as an attribute.
+        name = tree["name"] if _is_named(tree) else "unnamed schema"
         remedy = _FLATTENED_REMEDY if kind is RecordKind.FLATTENED else _OTHER_REMEDY
         raise SchemaError(name, f"a {kind.value}, not a table change", remedy=remedy)
     if "connect.name" not in tree:
@@ -195,6 +196,14 @@ def _envelope_tree(writer_schema_json: str) -> Node:
             tree["name"], "the schema carries no connect.name attributes", remedy=_METADATA_REMEDY
         )
     return tree
+
+
+def _is_named(tree: Node) -> bool:
+    return (
+        isinstance(tree, dict)
+        and "name" in tree
+        and tree.get("type") in ("record", "enum", "fixed")
+    )
 
 
 def _kind(tree: Node) -> RecordKind:

@@ -155,17 +155,24 @@ def _last(changes: DataFrame, options: FoldOptions, *, with_split: bool = False)
 def _with_images(ordered: DataFrame, newest_first: WindowSpec, fills: Sequence[str]) -> DataFrame:
     """Per column the newest value that is known: null when no change of the batch knows one."""
     whole = newest_first.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
-    images = {}
-    for i, name in enumerate(fills):
-        value = f"after.{quote(name)}"
-        # After a delete there is no image before.
-        known = (
-            f"CASE WHEN op = 'd' THEN named_struct('known', false, 'value', {value}) "
-            f"WHEN NOT array_contains(unavailable, {literal(name)}) "
-            f"THEN named_struct('known', true, 'value', {value}) END"
-        )
-        images[f"image{i}"] = F.first(F.expr(known), ignorenulls=True).over(whole)
+    images = {
+        f"image{i}": F.first(F.expr(known_sql(name)), ignorenulls=True).over(whole)
+        for i, name in enumerate(fills)
+    }
     return ordered.withColumns(images)
+
+
+def known_sql(name: str) -> str:
+    """What a change knows of a column: struct<known, value>; null where the connector left it out.
+
+    After a delete there is no image before: `known` is false.
+    """
+    value = f"after.{quote(name)}"
+    return (
+        f"CASE WHEN op = 'd' THEN named_struct('known', false, 'value', {value}) "
+        f"WHEN NOT array_contains(unavailable, {literal(name)}) "
+        f"THEN named_struct('known', true, 'value', {value}) END"
+    )
 
 
 def _filled(newest: DataFrame, fills: Sequence[str]) -> DataFrame:

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.spark.iceberg import IcebergTable
-from cdc_sink.spark.latest import fillable
+from cdc_sink.spark.latest import fillable, known_sql
 
 IS_HALF = "op = 'c' AND size(unavailable) > 0 AND old_key IS NOT NULL AND aside IS NULL"
 MOST_HOPS = 8  # key updates of one row that follow each other: A → B → C …
@@ -119,7 +119,7 @@ def _found(changes: DataFrame, stored: DataFrame) -> DataFrame:
         "key AS old_key",
         "partition AS e_partition",
         "offset AS e_offset",
-        *[f"{_known(name)} AS image{i}" for i, name in enumerate(columns)],
+        *[f"{known_sql(name)} AS image{i}" for i, name in enumerate(columns)],
     )
     is_before = F.expr(
         "placed.old_key = older.old_key AND e_partition = d.d_partition AND e_offset < d.d_offset"
@@ -161,15 +161,6 @@ def _found(changes: DataFrame, stored: DataFrame) -> DataFrame:
         "offset",
         f"named_struct({', '.join(after)}) AS after",
         f"{lacking} AS unavailable",
-    )
-
-
-def _known(name: str) -> str:
-    value = f"after.{quote(name)}"
-    return (
-        f"CASE WHEN op = 'd' THEN named_struct('known', false, 'value', {value}) "
-        f"WHEN NOT array_contains(unavailable, {literal(name)}) "
-        f"THEN named_struct('known', true, 'value', {value}) END"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from pyspark.sql import DataFrame
 
 from cdc_sink.clients.registry import Registry
-from cdc_sink.errors import CdcSinkError, SchemaError
+from cdc_sink.errors import CdcSinkError, SchemaError, StateError
 from cdc_sink.spark.dead_letters import DeadLetters
 from cdc_sink.spark.decode import decode, require_framed, schema_ids
 from cdc_sink.spark.failpoints import BATCH_STARTED, SCHEMAS_FETCHED, failpoint
@@ -101,6 +101,13 @@ class RecordWriter:
                     else:
                         raise
             return self._apply(records, batch_id)
+        except ValuesLacking as lacking:
+            raise StateError(
+                self.sink.target.where,
+                "the connector left values out of rows that the source was truncated under",
+                data="the batch was not applied, its offsets were not committed",
+                remedy="rebuild the table with `cdc-sink backfill` after a new source snapshot",
+            ) from lacking
         except JOB_FAILED as failed:
             raise self._explain(records, failed) from failed
 
