@@ -107,20 +107,13 @@ def _frame_sentence(fault: Fault) -> tuple[str, str]:
 def _op_sentence(fault: Fault) -> tuple[str, str]:
     if fault.detail == "t":
         return (
-            "op 't': the source table was truncated, which this release does not apply",
-            "rebuild the table with `cdc-sink backfill`, and set skipped.operations=t on the connector",
+            "op 't': the source table was truncated",
+            "set `truncate: apply` or `ignore` for this table, or rebuild it with `cdc-sink backfill`",
         )
     remedy = "check the connector's transforms, and what else writes to this topic"
     if fault.detail in ("c", "u", "r"):
         return f"op {fault.detail!r} without the row after the change", remedy
     return f"op {fault.detail[:8]!r} is not one of r c u d", remedy
-
-
-def _unavailable_sentence(fault: Fault) -> tuple[str, str]:
-    return (
-        f"columns {fault.detail} hold Debezium's placeholder for an unavailable value",
-        "set REPLICA IDENTITY FULL on the source table, then run `cdc-sink backfill`",
-    )
 
 
 def _position_sentence(_fault: Fault) -> tuple[str, str]:
@@ -134,7 +127,6 @@ _SENTENCES = {
     "frame": _frame_sentence,
     "key": _frame_sentence,
     "op": _op_sentence,
-    "unavailable": _unavailable_sentence,
     "position": _position_sentence,
 }
 

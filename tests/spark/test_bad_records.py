@@ -1,4 +1,4 @@
-"""A record that can't be applied stops the table: named, explained, and with nothing written."""
+"""Where the policy is to stop, a record that can't be applied is named, explained, and nothing is written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stocked(lake: Lake) -> Writer:
     """A table of one row, and the driver that wrote it."""
     topic = Topic(TIMED)
     topic.send(GOOD)
-    writer = lake.writer("stocked", topic)
+    writer = lake.writer("stocked", topic, bad_record="stop")
     writer.write()
     return writer
 
@@ -88,18 +88,13 @@ FRAMES = {
 EVENTS = {
     "truncate": (
         event("t"),
-        "op 't': the source table was truncated, which this release does not apply",
-        "rebuild the table with `cdc-sink backfill`, and set skipped.operations=t on the connector",
+        "op 't': the source table was truncated",
+        "set `truncate: apply` or `ignore` for this table, or rebuild it with `cdc-sink backfill`",
     ),
     "unknown op": (
         event("x"),
         "op 'x' is not one of r c u d",
         "check the connector's transforms, and what else writes to this topic",
-    ),
-    "placeholder": (
-        event(name="__debezium_unavailable_value"),
-        "columns name hold Debezium's placeholder for an unavailable value",
-        "set REPLICA IDENTITY FULL on the source table, then run `cdc-sink backfill`",
     ),
     "no position": (
         event(position=None),
