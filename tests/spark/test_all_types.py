@@ -459,7 +459,7 @@ def test_what_a_column_can_not_hold_stops_the_table_and_names_the_column(
 ) -> None:
     row = ROWS[column]
     topic = Topic(SourceTable({"id": "int", column: optional(row.node)}))
-    writer = lake.writer(name, topic)
+    writer = lake.writer(name, topic, bad_record="stop")
     topic.send(Event("c", {"id": 1, column: row.bad[0]}, (1, 1)))
     with pytest.raises(RecordError) as caught:
         writer.write()

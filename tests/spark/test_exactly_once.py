@@ -142,9 +142,9 @@ class Overtaken(Sink):
 
     other: Writer
 
-    def _commit(self, *plan: object) -> None:
+    def _commit(self, *plan: object, **named: object) -> None:
         self.other.write(0)
-        super()._commit(*plan)  # type: ignore[arg-type]
+        super()._commit(*plan, **named)  # type: ignore[arg-type]
 
 
 def overtaken(writer: Writer) -> Writer:

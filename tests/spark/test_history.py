@@ -152,7 +152,7 @@ def _append(topic: Topic, events: list[Event], partition: int, offsets: range) -
     for offset in offsets:
         event = events[offset]
         record = (topic.key(event.row), topic.value(event), topic.table.name, partition, offset)
-        topic.records.append((*record, None))
+        topic.records.append((*record, None, []))
 
 
 def test_a_delete_stays_when_a_batch_ends_inside_a_redelivered_transaction(

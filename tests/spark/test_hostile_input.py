@@ -63,7 +63,7 @@ def varint(number: int) -> bytes:
 def stocked(lake: Lake) -> Writer:
     topic = Topic(BLOBS)
     topic.send(Event("c", {**item(1, "kept"), "raw": None}, (1, 1)))
-    writer = lake.writer("hostile", topic)
+    writer = lake.writer("hostile", topic, bad_record="stop")
     writer.write()
     return writer
 
