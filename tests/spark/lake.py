@@ -37,6 +37,7 @@ class Lake:
     def open(cls, folder: Path) -> Lake:
         conf: config.Properties = {
             "spark.driver.memory": "2g",
+            "spark.sql.ui.retainedExecutions": "100000",  # `plans_of` counts them
             "spark.local.dir": str(folder / "scratch"),
             "spark.sql.warehouse.dir": str(folder / "unused"),
         }
