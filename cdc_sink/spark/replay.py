@@ -56,9 +56,8 @@ def replay(
     claim, partitions = claim_of(services.cluster, target, ledger.query_id)
     write_lease(Files(spark), target, my_lease("running"))
     try:
-        own = spark.newSession()
-        topic = KafkaTopic(own, target, services.cluster)
-        writer = RecordWriter(Sink(own, target, claim, partitions), services.registry, topic)
+        topic = KafkaTopic(spark, target, services.cluster)
+        writer = RecordWriter(Sink(spark, target, claim, partitions), services.registry, topic)
         return replay_letters(writer, ledger, record)
     finally:
         write_lease(Files(spark), target, my_lease("stopped"))

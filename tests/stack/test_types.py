@@ -198,6 +198,7 @@ MODES = (
         "ty_my",
         "mysql",
         ("ty_values", "ty_clocks"),
+        {"bigint.unsigned.handling.mode": "long"},
         options={"biu": {"unsigned": True}, "n65": {"type": "string"}},
     ),
     Mode(
@@ -362,6 +363,8 @@ LARGE_MODES = (
             "hstore.handling.mode": "map",
             "binary.handling.mode": "base64",
             "unavailable.value.placeholder": "hex:6e6f7468696e67",
+            # Debezium 3.6.1 can't write the placeholder of a base64 column, and would fail.
+            "event.converting.failure.handling.mode": "warn",
         },
     ),
 )
@@ -408,7 +411,7 @@ def unavailable_names(lake: Lake, mode: Mode, settings: Mapping[str, str]) -> li
     schemas = WriterSchemas(
         registry.versions(f"{name}-value"),
         registry.versions(f"{name}-key"),
-        pipeline.tables[0].options,
+        pipeline.tables[0],
     )
     records = (
         lake.spark.read.format("kafka")
