@@ -116,6 +116,14 @@ def _op_sentence(fault: Fault) -> tuple[str, str]:
     return f"op {fault.detail[:8]!r} is not one of r c u d", remedy
 
 
+def _unavailable_sentence(fault: Fault) -> tuple[str, str]:
+    return (
+        f"columns {fault.detail} hold Debezium's placeholder for a value left out, and no stored row has it",
+        "set REPLICA IDENTITY FULL on the source table and update the row there, or let `cdc-sink run` apply "
+        "the batch: it can set such keys aside",
+    )
+
+
 def _position_sentence(_fault: Fault) -> tuple[str, str]:
     return (
         "the source block has no position",
@@ -127,6 +135,7 @@ _SENTENCES = {
     "frame": _frame_sentence,
     "key": _frame_sentence,
     "op": _op_sentence,
+    "unavailable": _unavailable_sentence,
     "position": _position_sentence,
 }
 
