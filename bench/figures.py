@@ -11,13 +11,12 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from cdc_sink.clients.kafka import spark_kafka_options
 from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Target
 from cdc_sink.spark.decode import decode, schema_ids
 from cdc_sink.spark.engines.merge import prepare_session
 from cdc_sink.spark.query import Services, TableQuery
-from cdc_sink.spark.source import FETCHING, RECORDS_PER_TASK
+from cdc_sink.spark.source import RECORDS_PER_TASK, reader_options
 from cdc_sink.table.writer_schemas import WriterSchemas
 
 DECODED = 400_000  # records that decoding is measured on: they stay in memory
@@ -42,9 +41,8 @@ def cores(spark: SparkSession) -> int:
 
 def records_of(spark: SparkSession, target: Target) -> DataFrame:
     """The first records of the topic, read as one batch."""
-    reader = spark.read.format("kafka").option("subscribe", target.table.topic)
-    for key, value in (FETCHING | spark_kafka_options(target.pipeline.kafka)).items():
-        reader = reader.option(key, value)
+    reader = spark.read.format("kafka").options(**reader_options(target))
+    reader = reader.option("subscribe", target.table.topic)
     reader = reader.option("maxRecordsPerPartition", str(RECORDS_PER_TASK))
     records = reader.load().select("key", "value", "topic", "partition", "offset", "timestamp")
     return records.where(f"offset < {DECODED}")

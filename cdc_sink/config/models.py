@@ -68,58 +68,36 @@ class Kafka(Frozen):
         return given
 
 
-class Registry(Frozen):
+class HttpService(Frozen):
+    """A server that is asked over HTTP."""
+
+    url: str = Field(
+        pattern=r"^https?://[^\s@]+$",
+        description="base address, without user or password; no default",
+    )
+    user: str | None = Field(
+        default=None, description="user for basic authentication; default none"
+    )
+    password: Secret | None = Field(
+        default=None, description="reference to the password; default none"
+    )
+    timeout_s: float = Field(
+        default=10, gt=0, le=300, description="seconds, (0, 300], default 10: it answers in one"
+    )
+
+    @model_validator(mode="after")
+    def _require_both(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("`user` and `password` come together")
+        return self
+
+
+class Registry(HttpService):
     """The schema registry that knows the writer schemas (Confluent's API)."""
 
-    url: str = Field(
-        pattern=r"^https?://[^\s@]+$",
-        description="base address, without user or password; no default",
-    )
-    user: str | None = Field(
-        default=None, description="user for basic authentication; default none"
-    )
-    password: Secret | None = Field(
-        default=None, description="reference to the password; default none"
-    )
-    timeout_s: float = Field(
-        default=10,
-        gt=0,
-        le=300,
-        description="seconds, (0, 300], default 10: a registry answers in one",
-    )
 
-    @model_validator(mode="after")
-    def _require_both(self) -> Self:
-        if (self.user is None) != (self.password is None):
-            raise ValueError("`user` and `password` come together")
-        return self
-
-
-class Connect(Frozen):
+class Connect(HttpService):
     """Kafka Connect's REST interface, where the connectors run; read by check only."""
-
-    url: str = Field(
-        pattern=r"^https?://[^\s@]+$",
-        description="base address, without user or password; no default",
-    )
-    user: str | None = Field(
-        default=None, description="user for basic authentication; default none"
-    )
-    password: Secret | None = Field(
-        default=None, description="reference to the password; default none"
-    )
-    timeout_s: float = Field(
-        default=10,
-        gt=0,
-        le=300,
-        description="seconds, (0, 300], default 10: Connect answers in one",
-    )
-
-    @model_validator(mode="after")
-    def _require_both(self) -> Self:
-        if (self.user is None) != (self.password is None):
-            raise ValueError("`user` and `password` come together")
-        return self
 
 
 class Catalog(Frozen):

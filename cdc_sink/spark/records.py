@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -124,8 +124,7 @@ class RecordWriter:
         return policy.bad_record == "quarantine_key" and (fault is not None or is_bad_value)
 
     def _apply(self, records: DataFrame, batch_id: int) -> BatchFacts | None:
-        table = IcebergTable.load(self.sink.spark, self.sink.target)
-        columns = self.schemas.extend(table.columns() if table else ())
+        table, columns = self._table()
         if not columns or not self.schemas.keys:
             return None  # only tombstones so far, and no table: there is no column to make one of
         ledger = table.ledger() if table else None
@@ -151,8 +150,7 @@ class RecordWriter:
         Raises: CdcSinkError; nothing was written then.
         """
         self._learn(letters)
-        table = IcebergTable.load(self.sink.spark, self.sink.target)
-        columns = self.schemas.extend(table.columns() if table else ())
+        table, columns = self._table()
         try:
             marked = mark_aside(
                 decode(letters, self._in_use(letters), columns, sets_aside=True), None
@@ -172,7 +170,7 @@ class RecordWriter:
         waiting = letters.waiting()
         if waiting is None:
             return None
-        self._learn_keys(waiting)
+        self._fetch((), schema_ids(waiting)[1])  # their values may be of no schema
         return decode(waiting, self.schemas, columns, sets_aside=True).select("key")
 
     def _in_use(self, records: DataFrame) -> WriterSchemas:
@@ -192,23 +190,21 @@ class RecordWriter:
         return some
 
     def _learn(self, records: DataFrame) -> None:
-        values, keys = schema_ids(records)
-        new_values = {i: self.registry.schema(i) for i in values - set(self.schemas.values)}
-        new_keys = {i: self.registry.schema(i) for i in keys - set(self.schemas.keys)}
-        self.schemas = self.schemas.plus(new_values, new_keys)
+        self._fetch(*schema_ids(records))
         if not self.schemas.values or not self.schemas.keys:
             # Tombstones carry no schema id, but neither do records of another format.
             require_framed(records)
         failpoint(SCHEMAS_FETCHED)
 
-    def _learn_keys(self, letters: DataFrame) -> None:
-        _, keys = schema_ids(letters)
-        new = {i: self.registry.schema(i) for i in keys - set(self.schemas.keys)}
-        self.schemas = self.schemas.plus({}, new)
+    def _fetch(self, values: Collection[int], keys: Collection[int]) -> None:
+        new_values = {i: self.registry.schema(i) for i in set(values) - set(self.schemas.values)}
+        new_keys = {i: self.registry.schema(i) for i in set(keys) - set(self.schemas.keys)}
+        self.schemas = self.schemas.plus(new_values, new_keys)
 
-    def _columns(self) -> tuple[Column, ...]:
+    def _table(self) -> tuple[IcebergTable | None, tuple[Column, ...]]:
+        """The table as it is, and its columns with what the schemas add."""
         table = IcebergTable.load(self.sink.spark, self.sink.target)
-        return self.schemas.extend(table.columns() if table else ())
+        return table, self.schemas.extend(table.columns() if table else ())
 
     def _explain(self, records: DataFrame, failed: Exception) -> CdcSinkError:
         text = str(failed)
@@ -218,7 +214,7 @@ class RecordWriter:
         value = read_value_fault(text)
         if value is None and "malformed" not in text.lower():
             return as_cdc_sink_error(failed, self.sink.target.where)
-        columns = self._columns()
+        _, columns = self._table()
         schemas = self._in_use(records)
         found = first_failing(records, lambda part: decode(part, schemas, columns))
         if found is None:

@@ -20,6 +20,11 @@ RECORDS_PER_TASK = 25_000
 FETCHING = {"kafka.max.poll.records": "4000", "kafka.fetch.max.wait.ms": "10"}
 
 
+def reader_options(target: Target) -> dict[str, str]:
+    """What every reader of the target's topic is told: how to connect, and how much to fetch at once."""
+    return FETCHING | spark_kafka_options(target.pipeline.kafka)
+
+
 @dataclass(frozen=True)
 class KafkaTopic:
     """The topic of a table, read again as one batch, with headers: reading these always would cost."""
@@ -61,9 +66,7 @@ class KafkaTopic:
         topic = self.target.table.topic
         first = {str(p): begin for p, (begin, _) in spans.items()}
         end = {str(p): stop for p, (_, stop) in spans.items()}
-        reader = self.spark.read.format("kafka")
-        for key, value in (FETCHING | spark_kafka_options(self.target.pipeline.kafka)).items():
-            reader = reader.option(key, value)
+        reader = self.spark.read.format("kafka").options(**reader_options(self.target))
         return (
             reader.option("assign", json.dumps({topic: sorted(spans)}))
             .option("startingOffsets", json.dumps({topic: first}))
@@ -84,9 +87,7 @@ def read_records(
          Spark reads them only when the checkpoint is new.
     Out: one row per record: key, value, topic, partition, offset, timestamp.
     """
-    reader = spark.readStream.format("kafka")
-    for key, value in (FETCHING | spark_kafka_options(target.pipeline.kafka)).items():
-        reader = reader.option(key, value)
+    reader = spark.readStream.format("kafka").options(**reader_options(target))
     return (
         reader.option("subscribe", target.table.topic)
         .option("startingOffsets", _starting(target, next_offsets))
