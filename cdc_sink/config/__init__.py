@@ -6,16 +6,14 @@ from cdc_sink.config.models import (
     Catalog,
     Connect,
     Database,
-    Defaults,
     Kafka,
     Pipeline,
     Registry,
-    SourceTable,
     Spark,
-    Table,
     Target,
 )
 from cdc_sink.config.secrets import Properties, Secret, revealed
+from cdc_sink.config.tables import Defaults, SourceTable, Table
 
 __all__ = [
     "Catalog",

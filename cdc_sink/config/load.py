@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from cdc_sink.config.models import NAME, Defaults, Pipeline
+from cdc_sink.config.models import NAME, Pipeline
+from cdc_sink.config.tables import Defaults
 from cdc_sink.errors import ConfigError
 
 ENV_PREFIX = "CDC_SINK__"

@@ -12,14 +12,12 @@ from cdc_sink.config.models import (
     Catalog,
     Connect,
     Database,
-    Defaults,
     Kafka,
     Pipeline,
     Registry,
-    SourceTable,
     Spark,
-    Table,
 )
+from cdc_sink.config.tables import Defaults, SourceTable, Table
 
 _INTRODUCTION = """# Configuration
 

@@ -71,7 +71,8 @@ def decode(
          struct of `columns` (null for deletes), `unavailable` (names of columns that hold Debezium's
          placeholder), `position` struct<hi,lo> (null where none can be read), `source_ts`, `snapshot`,
          `topic`, `partition`, `offset`, `schema_id`.
-         With `sets_aside` (slower, and `records` need `timestamp` and `headers`) a bad record is a change
+         With `sets_aside` (slower, and `records` need `timestamp` and `headers`; `raw` where they were
+         rewritten) a bad record is a change
          without op, a truncate a change of op `t` without key, and there are three columns more: `fault`,
          reason code and detail, null for a good record; `raw`, the record as it was; `old_key`, for the
          second half of a key update.
@@ -105,7 +106,9 @@ def decode(
     carried = ("key", "value", "topic", "partition", "offset")
     projected = _Projection(schemas, tuple(columns), sets_aside)
     if sets_aside:
-        decoded = records.select(*carried, "timestamp", "headers", *values, *keys)
+        if "raw" not in records.columns:
+            records = records.withColumn("raw", F.expr(RAW))
+        decoded = records.select(*carried, "headers", "raw", *values, *keys)
         decoded = decoded.withColumn("fault", F.expr(projected.fault()))
     else:
         decoded = records.select(*carried, *values, *keys)
@@ -121,7 +124,7 @@ def decode(
         "partition",
         "offset",
         f"{projected.schema_id()} AS schema_id",
-        *(("fault", f"{RAW} AS raw", f"{projected.old_key()} AS old_key") if sets_aside else ()),
+        *(("fault", "raw", f"{projected.old_key()} AS old_key") if sets_aside else ()),
     )
 
 

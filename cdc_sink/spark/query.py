@@ -35,6 +35,7 @@ from cdc_sink.spark.checkpoint import (
 )
 from cdc_sink.spark.failures import caused, stumbled_after_replay
 from cdc_sink.spark.iceberg import IcebergTable
+from cdc_sink.spark.inputs import input_of
 from cdc_sink.spark.locate import JOB_FAILED
 from cdc_sink.spark.records import RecordWriter
 from cdc_sink.spark.sink import Sink
@@ -319,5 +320,5 @@ class _Batches:
             sink = Sink(records.sparkSession, self.query.target, self.claim, self.partitions)
             services = self.query.services
             topic = KafkaTopic(records.sparkSession, self.query.target, services.cluster)
-            self._writer = RecordWriter(sink, services.registry, topic)
+            self._writer = RecordWriter(sink, input_of(self.query.target, services.registry), topic)
         return self._writer

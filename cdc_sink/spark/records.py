@@ -9,7 +9,6 @@ from typing import Protocol
 
 from pyspark.sql import DataFrame
 
-from cdc_sink.clients.registry import Registry
 from cdc_sink.errors import CdcSinkError, SchemaError, StateError
 from cdc_sink.spark.dead_letters import DeadLetters
 from cdc_sink.spark.decode import decode, require_framed, schema_ids
@@ -23,6 +22,7 @@ from cdc_sink.spark.faults import (
     value_error,
 )
 from cdc_sink.spark.iceberg import IcebergTable
+from cdc_sink.spark.inputs import Input
 from cdc_sink.spark.locate import JOB_FAILED, first_failing
 from cdc_sink.spark.moved_keys import complete_moved
 from cdc_sink.spark.moving import TopicNow
@@ -65,7 +65,7 @@ class RecordWriter:
     """
 
     sink: Sink
-    registry: Registry
+    input: Input
     topic: Topic
     schemas: WriterSchemas = field(default_factory=lambda: WriterSchemas({}, {}))
     _sets_aside: bool = False
@@ -129,10 +129,10 @@ class RecordWriter:
             return None  # only tombstones so far, and no table: there is no column to make one of
         ledger = table.ledger() if table else None
         if not self._sets_aside and not (ledger and ledger.quarantined):
-            changes = decode(records, self._in_use(records), columns)
+            framed = self.input.framed(records)
+            changes = decode(framed, self._in_use(framed), columns)
             return self.sink.apply(changes, batch_id, self._now())
-        whole = self.topic.whole(records)
-        changes = decode(whole, self._in_use(records), columns, sets_aside=True)
+        changes = self._decode_tolerantly(self.topic.whole(records), columns)
         if self.sink.target.table.bad_record == "stop":
             require_no_fault(changes)
         marked = mark_aside(changes, self._quarantined_keys(columns))
@@ -152,9 +152,7 @@ class RecordWriter:
         self._learn(letters)
         table, columns = self._table()
         try:
-            marked = mark_aside(
-                decode(letters, self._in_use(letters), columns, sets_aside=True), None
-            )
+            marked = mark_aside(self._decode_tolerantly(letters, columns), None)
             whole, _ = complete_moved(marked, table, partial(self._span, columns))
             return self.sink.replay(whole, store)
         except JOB_FAILED as failed:
@@ -163,15 +161,21 @@ class RecordWriter:
     def _span(self, columns: Sequence[Column], first: Mapping[int, int], most: int) -> DataFrame:
         records = self.topic.span(first, most)
         self._learn(records)
-        return decode(records, self._in_use(records), columns, sets_aside=True)
+        return self._decode_tolerantly(records, columns)
+
+    def _decode_tolerantly(self, records: DataFrame, columns: Sequence[Column]) -> DataFrame:
+        framed = self.input.framed(records)
+        return decode(framed, self._in_use(framed), columns, sets_aside=True)
 
     def _quarantined_keys(self, columns: Sequence[Column]) -> DataFrame | None:
         letters = DeadLetters(self.sink.spark, self.sink.target, self.sink.claim.topic_id)
         waiting = letters.waiting()
         if waiting is None:
             return None
-        self._fetch((), schema_ids(waiting)[1])  # their values may be of no schema
-        return decode(waiting, self.schemas, columns, sets_aside=True).select("key")
+        self.input.learn(waiting)
+        framed = self.input.framed(waiting)
+        self._fetch((), schema_ids(framed)[1])  # their values may be of no schema
+        return decode(framed, self.schemas, columns, sets_aside=True).select("key")
 
     def _in_use(self, records: DataFrame) -> WriterSchemas:
         """The schemas to decode a batch with: all while they are few, else those that it holds."""
@@ -190,15 +194,17 @@ class RecordWriter:
         return some
 
     def _learn(self, records: DataFrame) -> None:
-        self._fetch(*schema_ids(records))
+        self.input.learn(records)
+        framed = self.input.framed(records)
+        self._fetch(*schema_ids(framed))
         if not self.schemas.values or not self.schemas.keys:
             # Tombstones carry no schema id, but neither do records of another format.
-            require_framed(records)
+            require_framed(framed)
         failpoint(SCHEMAS_FETCHED)
 
     def _fetch(self, values: Collection[int], keys: Collection[int]) -> None:
-        new_values = {i: self.registry.schema(i) for i in set(values) - set(self.schemas.values)}
-        new_keys = {i: self.registry.schema(i) for i in set(keys) - set(self.schemas.keys)}
+        new_values = {i: self.input.schema(i) for i in set(values) - set(self.schemas.values)}
+        new_keys = {i: self.input.schema(i) for i in set(keys) - set(self.schemas.keys)}
         self.schemas = self.schemas.plus(new_values, new_keys)
 
     def _table(self) -> tuple[IcebergTable | None, tuple[Column, ...]]:
@@ -215,8 +221,9 @@ class RecordWriter:
         if value is None and "malformed" not in text.lower():
             return as_cdc_sink_error(failed, self.sink.target.where)
         _, columns = self._table()
-        schemas = self._in_use(records)
-        found = first_failing(records, lambda part: decode(part, schemas, columns))
+        framed = self.input.framed(records)
+        schemas = self._in_use(framed)
+        found = first_failing(framed, lambda part: decode(part, schemas, columns))
         if found is None:
             return as_cdc_sink_error(failed, self.sink.target.where)
         record, text = found

@@ -17,6 +17,7 @@ from cdc_sink.errors import ConfigError
 from cdc_sink.spark.checkpoint import Files, my_lease, write_lease
 from cdc_sink.spark.dead_letters import DeadLetters, count_of, digest_of
 from cdc_sink.spark.iceberg import IcebergTable
+from cdc_sink.spark.inputs import input_of
 from cdc_sink.spark.query import Services, claim_of, require_no_stream
 from cdc_sink.spark.records import RecordWriter
 from cdc_sink.spark.session import create_session, require_session
@@ -57,7 +58,9 @@ def replay(
     write_lease(Files(spark), target, my_lease("running"))
     try:
         topic = KafkaTopic(spark, target, services.cluster)
-        writer = RecordWriter(Sink(spark, target, claim, partitions), services.registry, topic)
+        writer = RecordWriter(
+            Sink(spark, target, claim, partitions), input_of(target, services.registry), topic
+        )
         return replay_letters(writer, ledger, record)
     finally:
         write_lease(Files(spark), target, my_lease("stopped"))

@@ -17,6 +17,7 @@ from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Target
 from cdc_sink.spark.iceberg import IcebergTable as Table
+from cdc_sink.spark.inputs import input_of
 from cdc_sink.spark.records import RecordWriter
 from cdc_sink.spark.session import create_session
 from cdc_sink.spark.sink import Sink
@@ -94,7 +95,11 @@ class Writer:
         own = Claim(PIPELINE, self.query_id, "cluster", self.topic.table.name, "topic-1")
         self.sink = self.kind(self.spark, self.target, own, tuple(self.partitions))
         # The double has the one method that is asked for.
-        self.records = RecordWriter(self.sink, cast(Registry, self.topic.registry), Reread(self))
+        self.records = RecordWriter(
+            self.sink,
+            input_of(self.target, cast(Registry, self.topic.registry)),
+            Reread(self),
+        )
 
     def open_generation(self) -> None:
         """What a start with a greater generation does to the ledger."""

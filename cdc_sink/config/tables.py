@@ -1,0 +1,205 @@
+"""What a pipeline is told about one table, and about all tables under `defaults`.
+
+Rules this file owns: as for models.py; a default stops a table rather than lose or guess data.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from cdc_sink.change.column_option import UNAVAILABLE, TableOptions
+from cdc_sink.config.columns import ColumnSettings
+from cdc_sink.config.secrets import Frozen
+
+TARGET = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$"
+
+
+class TableSettings(Frozen):
+    """What may be set for all tables under `defaults`, and again for one."""
+
+    wire: Literal[
+        "confluent", "apicurio_8_byte", "apicurio_headers", "confluent_headers", "json"
+    ] = Field(
+        default="confluent",
+        description="how the connector's converters write keys and values: confluent, Avro behind a zero "
+        "byte and a 4-byte schema id; apicurio_8_byte, Avro behind a zero byte and an 8-byte id; "
+        "apicurio_headers or confluent_headers, Avro alone with its id in the record's headers; json, "
+        "Connect's JsonConverter with schemas; default confluent: what Confluent's converter writes, and "
+        "Apicurio's with as-confluent",
+    )
+    order: Literal["source", "kafka"] = Field(
+        default="source",
+        description="what tells a redelivered change from a new one: source, its position in the source's "
+        "log, which every record must carry; kafka, nothing: records without position are taken, and a "
+        "table shows older states again while the connector delivers them again; default source: newest "
+        "wins at every moment",
+    )
+
+    buckets: int = Field(
+        default=8,
+        ge=0,
+        le=10_000,
+        description="number of partitions by hash of the key, [0, 10000], 0 = unpartitioned; "
+        "default 8: a batch rewrites an eighth of a small table; only read when a table is made",
+    )
+    trigger_s: float = Field(
+        default=5,
+        ge=0,
+        le=86_400,
+        description="seconds between micro-batches, [0, 86400]; default 5: fresh, and at most 12 "
+        "table commits a minute",
+    )
+    max_records_per_batch: int = Field(
+        default=100_000,
+        ge=1,
+        description="records read per micro-batch, at least 1; default 100000: fits one core's "
+        "memory and takes seconds, so a crash repeats little",
+    )
+    missing_topic: Literal["wait", "fail"] = Field(
+        default="wait",
+        description="a topic that isn't there yet: wait for it, or park the table; default wait: "
+        "Debezium makes the topic with a table's first row",
+    )
+    adopt: bool = Field(
+        default=False,
+        description="write to an existing table that has no ledger of ours; default false: "
+        "somebody else's table isn't touched unasked",
+    )
+    bad_record: Literal["quarantine_key", "stop"] = Field(
+        default="quarantine_key",
+        description="a record that can't be read goes to the dead letters together with all later ones of "
+        "its key, or stops the table; default quarantine_key: the other keys go on, and nothing is lost. "
+        "A record whose key can't be read stops the table always",
+    )
+    unavailable_value: Literal["quarantine_key", "set_null", "stop"] = Field(
+        default="quarantine_key",
+        description="a value that the connector left out and that no stored row has: quarantine_key, "
+        "set_null or stop; default quarantine_key: a value is never guessed",
+    )
+    truncate: Literal["stop", "apply", "ignore"] = Field(
+        default="stop",
+        description="TRUNCATE at the source: stop; apply (empties the table; the topic must have one "
+        "partition, or nothing orders it against the rows); ignore; default stop: it is rarely meant "
+        "for the copy",
+    )
+    schema_change: Literal["additive", "frozen"] = Field(
+        default="additive",
+        description="what a change of the source's columns may do to the table: add, widen and rename "
+        "columns, or nothing (the table stops; a dropped column still turns null); default additive: "
+        "nothing stored is lost by it",
+    )
+    on_incompatible: Literal["stop", "second_column", "text"] = Field(
+        default="stop",
+        description="a source column's new type that the table's column can't hold: stop the table; "
+        "write it to a second column `name__type` from then on, `name` being null; or write its exact "
+        "text to `name` if that is a string already, else to a second column `name__string`; default "
+        "stop: which one readers can use is for you to say",
+    )
+    generation: int = Field(
+        default=0,
+        ge=0,
+        description="raised by the operator after a reset source: rows of a greater generation "
+        "outrank all older ones; default 0: no reset yet",
+    )
+
+    unavailable_placeholder: str = Field(
+        default=UNAVAILABLE,
+        min_length=1,
+        description="the connector's unavailable.value.placeholder, which stands for a large value "
+        "that did not change; `hex:` and hex digits as there; default "
+        f"{UNAVAILABLE}: the connector's own",
+    )
+
+    @field_validator("unavailable_placeholder")
+    @classmethod
+    def _require_hex(cls, given: str) -> str:
+        if given.startswith("hex:") and not re.fullmatch(r"hex:([0-9A-Fa-f]{2})+", given):
+            raise ValueError("behind `hex:` stand pairs of hex digits")
+        return given
+
+
+class Defaults(TableSettings):
+    """Settings for every table that doesn't say otherwise."""
+
+    namespace: str = Field(
+        pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
+        description="namespace of tables without `target` and of the dead-letter table; default: "
+        "the pipeline's name",
+    )
+
+
+class SourceTable(Frozen):
+    """The database table behind a topic; read by verify only."""
+
+    database: str = Field(description="a name under `databases`")
+    table: str = Field(description="the table as its database names it: schema.table")
+    binary: Literal["base64", "base64-url-safe", "hex"] = Field(
+        default="base64",
+        description="how binary columns that arrive as text are written, the connector's "
+        "binary.handling.mode; default base64: the first of its text modes",
+    )
+
+
+class Table(TableSettings):
+    """One topic and the Iceberg table that is kept equal to its source."""
+
+    topic: str = Field(
+        pattern=r"^[A-Za-z0-9._-]{1,249}$", description="Kafka topic of one source table"
+    )
+    target: str = Field(
+        pattern=TARGET,
+        description="namespace.table; default: <namespace>.<last part of the topic>, lower-cased",
+    )
+    source: SourceTable | None = Field(default=None, description="for verify; default none")
+    bucket_column: str | None = Field(
+        default=None, description="key column to hash; default: the first column of the record key"
+    )
+    renames: dict[str, str] = Field(
+        default_factory=dict,
+        description="columns renamed at the source, `old: new`: the table's column is renamed, and "
+        "records with the old name go on to fill it; may be said before or with the rename, and stays "
+        "as long as the topic has records with the old name; default none: a rename adds a column",
+    )
+
+    @field_validator("renames")
+    @classmethod
+    def _require_plain_renames(cls, given: dict[str, str]) -> dict[str, str]:
+        for old, new in given.items():
+            if new in given:
+                raise ValueError(
+                    f"{old} → {new} → {given[new]}: no chains or swaps; say for every old name what the "
+                    "column is called now"
+                )
+            if old.lower() == new.lower() or "_cdc" in (old.lower(), new.lower()):
+                raise ValueError(
+                    f"{old} → {new}: two names that differ by more than case, and neither is _cdc"
+                )
+        return given
+
+    columns: dict[str, ColumnSettings] = Field(
+        default_factory=dict, description="options of single columns, by name; default none"
+    )
+
+    @property
+    def name(self) -> str:
+        """The target as people write it, such as shop.customers."""
+        return self.target
+
+    @property
+    def namespace(self) -> str:
+        """The target without its last part."""
+        return self.target.rpartition(".")[0]
+
+    @property
+    def options(self) -> TableOptions:
+        """What decoding has to know about the columns."""
+        columns = {name: one.option for name, one in self.columns.items()}
+        return TableOptions(columns, self.unavailable_placeholder)
+
+    @property
+    def table_name(self) -> str:
+        """The last part of the target."""
+        return self.target.rpartition(".")[2]
