@@ -35,20 +35,20 @@ def main(arguments: list[str] | None = None) -> int:
         rate=asked.rate,
     )
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="workload-"))
-    outcome = _run(play, folder, asked.minutes * 60, asked.kill_every)
+    outcome = _run(play, folder, asked)
     for line in _lines(outcome):
         print(line)
     print(f"seed {seed}: {'equal' if outcome.is_equal else 'NOT EQUAL'}; all of it is in {folder}")
     return 0 if outcome.is_equal else 1
 
 
-def _run(play: Play, folder: Path, seconds: float, kill_every_s: float) -> Outcome:
+def _run(play: Play, folder: Path, asked: argparse.Namespace) -> Outcome:
     parts = (_PARTS[play.database], "kafka", "registry", "connect")
     with Stack(folder / "stack", parts=parts) as stack:
-        run = Run(stack, folder / "lake", play, say=_say)
+        run = Run(stack, folder / "lake", play, say=_say, records_per_batch=asked.records_per_batch)
         spark = create_session(run.pipeline, purpose="test", log_file=folder / "spark.log")
         try:
-            return run.go(spark, seconds, kill_every_s=kill_every_s)
+            return run.go(spark, asked.minutes * 60, kill_every_s=asked.kill_every)
         finally:
             spark.stop()
 
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rate", type=float, default=4.0, help="transactions of a lane in a second"
     )
     parser.add_argument("--kill-every", type=float, default=40.0, help="Connect, in seconds")
+    parser.add_argument("--records-per-batch", type=int, default=200)
     parser.add_argument("--folder", type=Path, help="where everything is kept; a new one otherwise")
     return parser
 

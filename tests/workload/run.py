@@ -59,6 +59,7 @@ class Run:
     folder: Path
     play: Play
     say: Callable[[str], None] = print
+    records_per_batch: int = 200  # few, so that a short run has many ends of batches
     kills: int = 0
 
     def __post_init__(self) -> None:
@@ -185,7 +186,7 @@ class Run:
                 "namespace": self.name,
                 "buckets": 2,
                 "trigger_s": 0.5,
-                "max_records_per_batch": 200,
+                "max_records_per_batch": self.records_per_batch,
             },
             "tables": [
                 {
