@@ -5,8 +5,9 @@ Rules owned here:
   match a table pattern). Only `….Envelope` is a table change.
 - Column types are known only through `connect.name`; a schema without these attributes is refused,
   because a timestamp in microseconds would look like any other long.
-- Of the envelope only `after`, `op` and the needed part of `source` are decoded. `before` is not:
-  PostgreSQL fills it with type zeros under the default replica identity.
+- Of the envelope only `after`, `op` and the needed part of `source` are decoded. `before` is not, but
+  where a delete has no key to go by: PostgreSQL fills it with type zeros under the default replica
+  identity, and takes no delete of a table without a key then.
 
 Source: Debezium 3.6 `Envelope`, `SchemaFactory`; Confluent and Apicurio Avro converters.
 """
@@ -154,11 +155,14 @@ def spark_schema(writer_schema_json: str) -> str:
     return render_tree(parse_tree(writer_schema_json))
 
 
-def reader_schema(writer_schema_json: str, columns: Sequence[str]) -> str:
+def reader_schema(
+    writer_schema_json: str, columns: Sequence[str], *, with_before: bool = False
+) -> str:
     """Cut an envelope's writer schema down to what is read.
 
     In:     columns the table needs; those the writer doesn't have are left out.
-    Out:    reader schema JSON: after{columns}, op, source{position, ts_ms, ts_us, snapshot}.
+    Out:    reader schema JSON: after{columns}, op, source{position, ts_ms, ts_us, snapshot}; if asked for,
+            before{columns} in front.
     Raises: SchemaError when `source` lacks a field of the position, or one is of another type.
     """
     tree = _envelope_tree(writer_schema_json)
@@ -174,8 +178,9 @@ def reader_schema(writer_schema_json: str, columns: Sequence[str]) -> str:
         )
     _require_types(tree, ("op",))
     _require_types(_record(tree, "source"), (*needed, *optional, *_SOURCE_EXTRAS))
+    rows = ("before", "after") if with_before else ("after",)
     cut = {
-        "after": _cut_record(tree, "after", columns),
+        **{name: _cut_record(tree, name, columns) for name in rows},
         "op": _field_type(tree, "op"),
         "source": _cut_record(tree, "source", (*needed, *optional, *_SOURCE_EXTRAS)),
     }

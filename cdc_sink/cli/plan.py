@@ -20,7 +20,7 @@ from cdc_sink.clients.progress import read_ledger
 from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Pipeline, Secret, Target, load_config
 from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError
-from cdc_sink.table.columns import TABLE_PROPERTIES, create_table_sql
+from cdc_sink.table.columns import TABLE_PROPERTIES, create_events_sql, create_table_sql
 from cdc_sink.table.ledger import OWNER_PROPERTY
 from cdc_sink.table.merge_sql import merge_sql
 from cdc_sink.table.preview import Preview, Versions, preview
@@ -117,19 +117,27 @@ def _plan(target: Target, registry: Registry) -> TablePlan:
     seen = preview(current, identifier, versions, target.table)
     made = [] if table is not None else list(_creation(target, seen))
     changed = [change.sql(target.identifier) for change in seen.changes]
-    merge = merge_sql(target.identifier, VIEW, seen.columns, seen.key_columns)
-    return TablePlan((*made, *changed, merge), tuple(_notes(seen)) if table is not None else ())
+    batch = (
+        f"INSERT INTO {target.identifier} SELECT * FROM {VIEW}"
+        if target.table.mode == "append"
+        else merge_sql(target.identifier, VIEW, seen.columns, seen.key_columns)
+    )
+    return TablePlan((*made, *changed, batch), tuple(_notes(seen)) if table is not None else ())
 
 
 def _creation(target: Target, seen: Preview) -> Iterator[str]:
     yield f"CREATE NAMESPACE IF NOT EXISTS {target.identifier.rpartition('.')[0]}"
+    properties = {**TABLE_PROPERTIES, OWNER_PROPERTY: target.pipeline.name}
+    if target.table.mode == "append":
+        yield from create_events_sql(target.identifier, seen.columns, properties=properties)
+        return
     yield from create_table_sql(
         target.identifier,
         seen.columns,
         seen.key_columns,
         buckets=target.table.buckets,
         bucket_column=target.table.bucket_column,
-        properties={**TABLE_PROPERTIES, OWNER_PROPERTY: target.pipeline.name},
+        properties=properties,
     )
 
 
@@ -144,7 +152,7 @@ def _notes(seen: Preview) -> Iterator[str]:
 def _read_versions(target: Target, registry: Registry, written: tuple[int, ...]) -> Versions:
     topic = target.table.topic
     values, keys = registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key")
-    if not values or not keys:
+    if not values or not (keys or target.table.mode == "append"):
         raise ConfigError(
             target.where,
             f"the registry has no schema under {topic}-key and {topic}-value yet",

@@ -240,6 +240,13 @@ def _cross_problems(expanded: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(
                 f"tables.{index}.target", "dead_letters is the table of set-aside records"
             )
+        if row.get("mode") == "append":
+            for name in ("source", "bucket_column"):
+                if row.get(name) is not None:
+                    yield Problem(
+                        f"tables.{index}.{name}",
+                        "has no meaning with `mode: append`: events are no rows to compare or to bucket",
+                    )
         if row.get("buckets") == 0 and row.get("bucket_column") is not None:
             yield Problem(f"tables.{index}.bucket_column", "has no meaning with `buckets: 0`")
 

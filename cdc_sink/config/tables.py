@@ -20,6 +20,12 @@ TARGET = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$"
 class TableSettings(Frozen):
     """What may be set for all tables under `defaults`, and again for one."""
 
+    mode: Literal["mirror", "append"] = Field(
+        default="mirror",
+        description="what the table holds: mirror, the source's current rows; append, every change event as "
+        "a row of its own (`_cdc` says which; a delete has the key alone), also for source tables without "
+        "a key; default mirror: the table equals its source",
+    )
     wire: Literal[
         "confluent", "apicurio_8_byte", "apicurio_headers", "confluent_headers", "json"
     ] = Field(
@@ -33,9 +39,9 @@ class TableSettings(Frozen):
     order: Literal["source", "kafka"] = Field(
         default="source",
         description="what tells a redelivered change from a new one: source, its position in the source's "
-        "log, which every record must carry; kafka, nothing: records without position are taken, and a "
-        "table shows older states again while the connector delivers them again; default source: newest "
-        "wins at every moment",
+        "log, which every record must carry; kafka, nothing: records without position are taken too, and "
+        "the table shows older states again while the connector delivers them again; default source: "
+        "newest wins at every moment",
     )
 
     buckets: int = Field(

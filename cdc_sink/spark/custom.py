@@ -10,6 +10,7 @@ from cdc_sink.config import Target
 from cdc_sink.errors import ConfigError, StateError
 from cdc_sink.spark.checkpoint import Files, query_id
 from cdc_sink.spark.decode import decode
+from cdc_sink.spark.events import sink_of
 from cdc_sink.spark.failures import caused
 from cdc_sink.spark.faults import read_fault
 from cdc_sink.spark.iceberg import IcebergTable
@@ -38,7 +39,7 @@ def read_changes(spark: SparkSession, table: Target) -> DataFrame:
     registry = services.registry
     values, keys = registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key")
     schemas = WriterSchemas(values, keys, table.table)
-    if not schemas.values or not schemas.keys:
+    if not schemas.values or not schemas.has_key:
         raise ConfigError(
             table.where,
             f"the registry has no schema under {topic}-key and {topic}-value yet",
@@ -90,6 +91,6 @@ def _sink_of(spark: SparkSession, table: Target) -> Sink:
         table,
         own_id or query_id(Files(spark), table.checkpoint),
     )
-    sink = Sink(spark, table, claim, partitions)
+    sink = sink_of(spark, table, claim, partitions)
     _sinks[table.pipeline.name, table.where] = (session, sink)
     return sink

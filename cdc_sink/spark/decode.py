@@ -7,8 +7,9 @@ projection of its fields would run once per field.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
@@ -47,11 +48,13 @@ def schema_ids(records: DataFrame) -> tuple[set[int], set[int]]:
     return set(seen["values"]), set(seen["keys"])
 
 
-def require_framed(records: DataFrame) -> None:
-    """Fail with a fault at a record without a key, or with a key or value that carries no schema id."""
+def require_framed(records: DataFrame, *, keyless: bool = False) -> None:
+    """Fail with a fault at a record with a key or value that carries no schema id, or, unless `keyless`,
+    without a key."""
     key, frame = fault_sql("'key'", "key"), fault_sql("'frame'", "value")
+    no_key = "false" if keyless else "key IS NULL"
     checks = [
-        f"CASE WHEN key IS NULL OR {framing_fault_sql('key')} IS NOT NULL THEN {key} END AS key",
+        f"CASE WHEN {no_key} OR {framing_fault_sql('key')} IS NOT NULL THEN {key} END AS key",
         f"CASE WHEN {framing_fault_sql('value')} IS NOT NULL THEN {frame} END AS value",
     ]
     records.selectExpr(*checks).write.format("noop").mode("overwrite").save()
@@ -71,6 +74,8 @@ def decode(
          struct of `columns` (null for deletes), `unavailable` (names of columns that hold Debezium's
          placeholder), `position` struct<hi,lo> (null where none can be read), `source_ts`, `snapshot`,
          `topic`, `partition`, `offset`, `schema_id`.
+         For a table of events `key` is null, and `after` of a delete has the key's columns; without a key,
+         the row before.
          With `sets_aside` (slower, and `records` need `timestamp` and `headers`; `raw` where they were
          rewritten) a bad record is a change
          without op, a truncate a change of op `t` without key, and there are three columns more: `fault`,
@@ -89,7 +94,11 @@ def decode(
                 F.substring("value", PREFIX_BYTES + 1, 2**31 - 1),
                 spark_schema(text),
                 {
-                    "avroSchema": reader_schema(text, _known(schemas, i, columns)),
+                    "avroSchema": reader_schema(
+                        text,
+                        _known(schemas, i, columns),
+                        with_before=schemas.policy.mode == "append",
+                    ),
                     "mode": "PERMISSIVE" if sets_aside else "FAILFAST",
                 },
             ),
@@ -150,20 +159,28 @@ class _Projection:
     columns: tuple[Column, ...]
     sets_aside: bool = False
 
+    @cached_property
+    def types(self) -> dict[str, str]:
+        """The table's column types by name."""
+        return {c.name: c.type for c in self.columns}
+
     def per_schema(self, branch: Callable[[int], str], otherwise: str = "NULL") -> str:
         """`CASE` over the value's writer schemas."""
         whens = [f"WHEN v{i} IS NOT NULL THEN {branch(i)}" for i in sorted(self.schemas.values)]
         return f"CASE {' '.join(whens)} ELSE {otherwise} END" if whens else otherwise
 
+    @property
+    def of_events(self) -> bool:
+        """The table holds every event, not the rows of keys."""
+        return self.schemas.policy.mode == "append"
+
     def key(self) -> str:
         """The key struct; a record without a readable key stops the table."""
-        types = {c.name: c.type for c in self.columns}
+        if self.of_events:
+            return "CAST(NULL AS STRING)"
         whens = []
         for i in self.schemas.key_fields:
-            parts = [
-                f"{literal(name)}, {source.sql(f'k{i}.{quote(source.field.name)}', types[name])}"
-                for name, source in self.schemas.key_sources(i, self.columns).items()
-            ]
+            parts = [f"{literal(name)}, {sql}" for name, sql in self.key_values(i).items()]
             whens.append(f"WHEN k{i} IS NOT NULL THEN named_struct({', '.join(parts)})")
         if self.sets_aside:
             # A truncate concerns all keys.
@@ -172,21 +189,22 @@ class _Projection:
             )
         fault = fault_sql("'key'", "key")
         struct = ", ".join(
-            f"{quote(name)}: {spark_type(types[name])}"
+            f"{quote(name)}: {spark_type(self.types[name])}"
             for name in self.schemas.key_names(self.columns)
         )
         return f"CASE {' '.join(whens)} ELSE CAST({fault} AS STRUCT<{struct}>) END"
 
     def old_key(self) -> str:
         """The key that a key update changed, from Debezium's header; null for any other record."""
-        types = {c.name: c.type for c in self.columns}
+        if self.of_events:
+            return "CAST(NULL AS STRING)"
         sources = self.schemas.key_sources(max(self.schemas.key_fields), self.columns)
         header = f"get(filter(headers, h -> h.key = '{OLD_KEY}'), 0).value"
         sent = ", ".join(f"{quote(s.field.name)} {_sent_type(s.field)}" for s in sources.values())
         # Connect writes texts as they are, line ends included.
         read = f"from_json(CAST({header} AS STRING), {literal(sent)}, {JSON_OPTIONS})"
         parts = [
-            f"{literal(name)}, {source.sql(f'{read}.{quote(source.field.name)}', types[name])}"
+            f"{literal(name)}, {source.sql(f'{read}.{quote(source.field.name)}', self.types[name])}"
             for name, source in sources.items()
         ]
         return f"CASE WHEN {header} IS NOT NULL THEN named_struct({', '.join(parts)}) END"
@@ -223,19 +241,26 @@ class _Projection:
             f"WHEN {framing} IS NOT NULL THEN concat({framing}, '|') "
             f"WHEN {self.undecoded()} THEN CAST({unknown} AS STRING) "
             f"WHEN ({op}) IS NULL THEN 'malformed|' "
-            f"WHEN ({op}) IN ('d', 't') THEN CAST(NULL AS STRING) "
+            f"WHEN ({op}) = 'd' THEN {self.per_schema(self.delete_fault)} "
+            f"WHEN ({op}) = 't' THEN CAST(NULL AS STRING) "
             f"WHEN ({op}) IN ('c', 'u', 'r') AND ({has_row}) THEN {self.per_schema(self.value_fault)} "
             f"ELSE concat('op|', left({op}, 8)) END"
         )
 
-    def value_fault(self, i: int) -> str:
+    def delete_fault(self, i: int) -> str:
+        """As `value_fault`, for a delete: only where it has to bring the row before."""
+        if not self.of_events:
+            return "CAST(NULL AS STRING)"
+        return f"IF(key IS NULL, {self.value_fault(i, 'before')}, NULL)"
+
+    def value_fault(self, i: int, row: str = "after") -> str:
         """The first value of a row that the table can't hold, as `value|column: reason`."""
         sources, found = self.schemas.sources(i, self.columns), []
         for c in self.columns:
             source = sources.get(c.name)
             reason = source.fault_reason(c.type) if source else None
             if source is not None and reason is not None:
-                value = f"v{i}.after.{quote(source.field.name)}"
+                value = f"v{i}.{row}.{quote(source.field.name)}"
                 bad = f"({source.sql(value, c.type, fault=set_aside)}) IS NULL"
                 text = literal(f"value|{c.name}: {reason}")
                 given = source.given(value)
@@ -246,18 +271,55 @@ class _Projection:
         """The row after the change, in the table's types; missing columns are null."""
 
         def image(i: int) -> str:
-            sources = self.schemas.sources(i, self.columns)
-            fault = set_aside if self.sets_aside else None
-            parts = []
-            for c in self.columns:
-                source, sql = sources.get(c.name), "NULL"
-                if source is not None:
-                    sql = source.sql(f"v{i}.after.{quote(source.field.name)}", c.type, fault=fault)
-                parts.append(f"{literal(c.name)}, CAST({sql} AS {spark_type(c.type)})")
-            return f"CASE WHEN v{i}.after IS NOT NULL THEN named_struct({', '.join(parts)}) END"
+            deleted = ""
+            if self.of_events:
+                deleted = f" WHEN v{i}.op = 'd' THEN {self.deleted(i)}"
+            return f"CASE WHEN v{i}.after IS NOT NULL THEN {self.row(i, 'after')}{deleted} END"
 
+        return self.per_schema(image, f"CAST(NULL AS {self.row_type()})")
+
+    def row(self, i: int, name: str) -> str:
+        """A row image of the envelope."""
+        sources = self.schemas.sources(i, self.columns)
+        fault = set_aside if self.sets_aside else None
+        return self.filled(
+            {
+                column: source.sql(
+                    f"v{i}.{name}.{quote(source.field.name)}", self.types[column], fault=fault
+                )
+                for column, source in sources.items()
+            }
+        )
+
+    def deleted(self, i: int) -> str:
+        """What is known of a deleted row: its key; the whole row where there is no key to go by."""
+        whens = [
+            f"WHEN k{k} IS NOT NULL THEN {self.filled(self.key_values(k))}"
+            for k in self.schemas.key_fields
+        ]
+        whens.append(f"WHEN key IS NULL AND v{i}.before IS NOT NULL THEN {self.row(i, 'before')}")
+        fault = fault_sql("'key'", "key")
+        return f"CASE {' '.join(whens)} ELSE CAST({fault} AS {self.row_type()}) END"
+
+    def key_values(self, k: int) -> dict[str, str]:
+        """The SQL of each key column, by name."""
+        return {
+            name: source.sql(f"k{k}.{quote(source.field.name)}", self.types[name])
+            for name, source in self.schemas.key_sources(k, self.columns).items()
+        }
+
+    def filled(self, values: Mapping[str, str]) -> str:
+        """A row of all columns from the SQL of some."""
+        parts = [
+            f"{literal(c.name)}, CAST({values.get(c.name, 'NULL')} AS {spark_type(c.type)})"
+            for c in self.columns
+        ]
+        return f"named_struct({', '.join(parts)})"
+
+    def row_type(self) -> str:
+        """The type of a row, in Spark's words."""
         columns = ", ".join(f"{quote(c.name)}: {spark_type(c.type)}" for c in self.columns)
-        return self.per_schema(image, f"CAST(NULL AS STRUCT<{columns}>)")
+        return f"STRUCT<{columns}>"
 
     def unavailable(self) -> str:
         """Names of the columns that hold Debezium's placeholder instead of a value."""

@@ -80,8 +80,8 @@ def _frame_sentence(fault: Fault) -> tuple[str, str]:
     if fault.length < 0:
         return (
             f"the record has no {what}",
-            "mirror tables need a key: give the source table a primary key, or set "
-            "message.key.columns on the connector",
+            "a table that mirrors its source needs a key: give the source table a primary key, set "
+            "message.key.columns on the connector, or keep every event with `mode: append`",
         )
     if fault.length < 5:
         return (

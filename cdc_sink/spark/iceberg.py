@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
@@ -20,6 +21,8 @@ from cdc_sink.errors import CommitConflictError
 from cdc_sink.table.columns import CDC_COLUMN, Column, plain_type
 from cdc_sink.table.ledger import LEDGER_KEY, OWNER_PROPERTY, Ledger
 
+# Iceberg stages what a session with `spark.wap.id` writes only into tables that say so.
+STAGING = "write.wap.enabled"
 _NO_TABLE = ("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND")
 SNAPSHOT_PROPERTY = "spark.sql.iceberg.snapshot-property."
 
@@ -86,6 +89,11 @@ class IcebergTable:
         """The table has our own column."""
         return self.java.schema().findField(CDC_COLUMN) is not None
 
+    @property
+    def keeps_events(self) -> bool:
+        """The table holds every change event instead of the current rows."""
+        return self.java.schema().findField(f"{CDC_COLUMN}.unavailable") is not None
+
     def key_columns(self) -> tuple[str, ...]:
         """Names of the identifier fields, in table order."""
         names = set(self.java.schema().identifierFieldNames())
@@ -125,18 +133,45 @@ class IcebergTable:
         for key, value in properties.items():
             append = append.set(key, value)
         noted = append.apply()  # on top of the newest table snapshot
-        parent = noted.parentId()
+        self._publish(noted, pinned, noted)
+
+    def add(self, rows: DataFrame) -> None:
+        """Commit rows on top of the snapshot that this instance is pinned at, and of no other.
+
+        A plain append validates nothing: two drivers would both add their rows. So they are staged, which
+        no reader sees, and the staged snapshot is published if its parent is the pinned one. A crash
+        between the two leaves a snapshot that expiry removes.
+        Raises: CommitConflictError when another commit reached the table first.
+        """
+        pinned, stage = self.snapshot_id, uuid4().hex
+        if self.java.properties().get(STAGING) != "true":
+            self.java.updateProperties().set(STAGING, "true").commit()
+        self.spark.conf.set("spark.wap.id", stage)
+        try:
+            rows.writeTo(self.target.identifier).append()
+        finally:
+            self.spark.conf.unset("spark.wap.id")
+        self.java.refresh()
+        staged = next(s for s in self.java.snapshots() if s.summary().get("wap.id") == stage)
+        self._publish(staged, pinned, staged.snapshotId())
+
+    def _publish(self, snapshot: Any, pinned: int | None, added: Any) -> None:
+        """Make a snapshot the newest state of the table, if nobody committed since it was pinned.
+
+        In: `added`, the snapshot to add, or the id of one that the table has.
+        """
+        parent = snapshot.parentId()
         if (None if parent is None else int(parent)) != pinned:
             raise CommitConflictError(
                 self.target.where,
                 "another commit reached the table first",
-                data="the ledger was not moved",
+                data="neither rows nor ledger were changed",
                 remedy="nothing: it is tried again; if this goes on, look for a second writer",
             )
         operations = self.java.operations()
         base = operations.current()
         metadata = self.jvm.org.apache.iceberg.TableMetadata.buildFrom(base)
-        operations.commit(base, metadata.setBranchSnapshot(noted, "main").build())
+        operations.commit(base, metadata.setBranchSnapshot(added, "main").build())
         self.java.refresh()
 
 

@@ -81,11 +81,13 @@ class FoldOptions:
     """What a fold has to reckon with; each costs something, so it is asked for by the plan.
 
     `fills`: columns whose unavailable values are looked for in older changes of the batch.
+    `every`: nothing is folded, each event stays a row; what the connector left out is null then.
     """
 
     exact: bool = False
     fills: tuple[str, ...] = ()
     ignores_truncates: bool = False
+    every: bool = False
 
 
 def fold(
@@ -111,9 +113,14 @@ def fold(
     )
     kept = counted.where("op IS NOT NULL AND aside IS NULL AND NOT stale")
     if has_aside:  # without it no truncate gets here
-        kept = kept.where("op <> 't'") if options.ignores_truncates else _after_truncate(kept)
+        if options.ignores_truncates:
+            kept = kept.where("op <> 't'")
+        elif not options.every:
+            kept = _after_truncate(kept)
+    kept = kept.drop("stale", "was_applied", "aside")
+    is_split = len(partitions) > 1
     rows = (
-        _last(kept.drop("stale", "was_applied", "aside"), options, with_split=len(partitions) > 1)
+        (_every(kept) if options.every else _last(kept, options, with_split=is_split))
         .observe(left, *_remaining_facts(options.fills))
         .localCheckpoint(eager=True)
     )
@@ -127,6 +134,28 @@ def _after_truncate(kept: DataFrame) -> DataFrame:
         kept.withColumn("emptied", emptied)
         .where("op <> 't' AND (emptied IS NULL OR offset > emptied)")
         .drop("emptied")
+    )
+
+
+def _every(changes: DataFrame) -> DataFrame:
+    """All events, as rows that lack nothing."""
+    lacking = set(fillable(changes))
+    values = [
+        f"{literal(name)}, "
+        + (
+            f"IF(array_contains(unavailable, {literal(name)}), NULL, after.{quote(name)})"
+            if name in lacking
+            else f"after.{quote(name)}"
+        )
+        for name in changes.select("after.*").columns
+    ]
+    return changes.withColumns(
+        {
+            "after": F.expr(f"named_struct({', '.join(values)})"),
+            "missing": F.expr("CAST(array() AS ARRAY<STRING>)"),
+            "is_unknown": F.lit(False),
+            "is_split": F.lit(False),
+        }
     )
 
 

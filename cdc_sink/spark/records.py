@@ -84,7 +84,7 @@ class RecordWriter:
         failpoint(BATCH_STARTED)
         self._sets_aside = self._keys_move
         try:
-            if not self.schemas.values or not self.schemas.keys:
+            if not self.schemas.values or not self.schemas.has_key:
                 self._learn(records)
             for _ in range(MOST_REPLANS):
                 try:
@@ -125,20 +125,34 @@ class RecordWriter:
 
     def _apply(self, records: DataFrame, batch_id: int) -> BatchFacts | None:
         table, columns = self._table()
-        if not columns or not self.schemas.keys:
+        if not columns or not self.schemas.has_key:
             return None  # only tombstones so far, and no table: there is no column to make one of
         ledger = table.ledger() if table else None
-        if not self._sets_aside and not (ledger and ledger.quarantined):
+        waits_for_letters = bool(ledger and ledger.quarantined) and not self.of_events
+        if not self._sets_aside and not waits_for_letters:
             framed = self.input.framed(records)
             changes = decode(framed, self._in_use(framed), columns)
             return self.sink.apply(changes, batch_id, self._now())
         changes = self._decode_tolerantly(self.topic.whole(records), columns)
         if self.sink.target.table.bad_record == "stop":
             require_no_fault(changes)
-        marked = mark_aside(changes, self._quarantined_keys(columns))
-        complete, halves = complete_moved(marked, table, partial(self._span, columns))
-        self._keys_move = halves > 0
-        return self.sink.apply(complete, batch_id, self._now())
+        quarantined = None if self.of_events else self._quarantined_keys(columns)
+        whole, self._keys_move = self._completed(mark_aside(changes, quarantined), table, columns)
+        return self.sink.apply(whole, batch_id, self._now())
+
+    @property
+    def of_events(self) -> bool:
+        """The table holds every event: each stands for itself, whatever became of others of its key."""
+        return self.sink.target.table.mode == "append"
+
+    def _completed(
+        self, marked: DataFrame, table: IcebergTable | None, columns: Sequence[Column]
+    ) -> tuple[DataFrame, bool]:
+        """Changes with the values that key updates took along, and whether there were such updates."""
+        if self.of_events:
+            return marked, False
+        whole, halves = complete_moved(marked, table, partial(self._span, columns))
+        return whole, halves > 0
 
     def _now(self) -> TopicNow:
         ids = tuple(sorted(self.schemas.keys))
@@ -153,7 +167,7 @@ class RecordWriter:
         table, columns = self._table()
         try:
             marked = mark_aside(self._decode_tolerantly(letters, columns), None)
-            whole, _ = complete_moved(marked, table, partial(self._span, columns))
+            whole, _ = self._completed(marked, table, columns)
             return self.sink.replay(whole, store)
         except JOB_FAILED as failed:
             raise self._explain(letters, failed) from failed
@@ -197,9 +211,9 @@ class RecordWriter:
         self.input.learn(records)
         framed = self.input.framed(records)
         self._fetch(*schema_ids(framed))
-        if not self.schemas.values or not self.schemas.keys:
+        if not self.schemas.values or not self.schemas.has_key:
             # Tombstones carry no schema id, but neither do records of another format.
-            require_framed(framed)
+            require_framed(framed, keyless=self.of_events)
         failpoint(SCHEMAS_FETCHED)
 
     def _fetch(self, values: Collection[int], keys: Collection[int]) -> None:

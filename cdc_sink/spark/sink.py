@@ -21,14 +21,13 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 from cdc_sink.change.quoting import quote
 from cdc_sink.config import Target
-from cdc_sink.errors import CommitConflictError, StateError
+from cdc_sink.errors import StateError
 from cdc_sink.spark.dead_letters import DeadLetters, count_of, digest_of
 from cdc_sink.spark.engines import Engine, FoldedBatch
-from cdc_sink.spark.engines.append import append
+from cdc_sink.spark.engines.append import append, table_rows
 from cdc_sink.spark.engines.merge import merge, prepare_session
 from cdc_sink.spark.failpoints import (
     AFTER_TABLE_COMMIT,
@@ -36,10 +35,6 @@ from cdc_sink.spark.failpoints import (
     BEFORE_TABLE_COMMIT,
     LETTERS_PUT,
     LETTERS_REPLAYING,
-    TABLE_CREATED,
-    TABLE_EVOLVED,
-    TABLE_HALF_CREATED,
-    TABLE_HALF_EVOLVED,
     TABLE_OPENED,
     failpoint,
 )
@@ -54,19 +49,13 @@ from cdc_sink.spark.latest import (
 )
 from cdc_sink.spark.moving import TopicNow, deletes_of, mark_outdated
 from cdc_sink.spark.set_aside import lacking_error, settle_lacking
+from cdc_sink.spark.shape import Shape, key_names
 from cdc_sink.table.columns import (
     CDC_COLUMN,
-    TABLE_PROPERTIES,
-    Column,
-    add_cdc_sql,
-    create_table_sql,
-    iceberg_type,
-    identifier_sql,
 )
 from cdc_sink.table.dead_letters import NAMED_BY, State
-from cdc_sink.table.evolution import plan_evolution, require_key
 from cdc_sink.table.guard import newer_sql
-from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, OWNER_PROPERTY, Claim, Ledger
+from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, Claim, Ledger
 from cdc_sink.table.merge_sql import key_alias
 from cdc_sink.table.plan import BatchFacts, Plan, Step, plan_batch
 
@@ -91,6 +80,7 @@ class Sink:
     claim: Claim
     partitions: tuple[int, ...]
     options: FoldOptions = field(default_factory=FoldOptions)
+    shape: Shape = field(init=False)
 
     def __post_init__(self) -> None:
         """Prepare the session: it belongs to this query alone."""
@@ -99,6 +89,7 @@ class Sink:
         prepare_session(self.spark)
         cores = self.spark.sparkContext.defaultParallelism
         self.spark.conf.set("spark.sql.shuffle.partitions", str(cores))
+        self.shape = Shape(self.spark, self.target)
 
     def apply(self, changes: DataFrame, batch_id: int, topic: TopicNow | None = None) -> BatchFacts:
         """Apply one micro-batch exactly once.
@@ -108,26 +99,17 @@ class Sink:
         Raises: ValuesLacking when changes without `aside` need it; StateError, SchemaError, RecordError,
                 CommitConflictError, CommitUnknownError.
         """
-        table = self._open(changes)
+        table = self.shape.open(changes, self.claim.open(self.partitions))
         ledger = self._require_ledger(table)
-        if ledger.quarantined and "aside" not in changes.columns:
-            raise StateError(
-                self.target.where,
-                f"{ledger.quarantined} records of this table wait among the dead letters, and these changes "
-                "don't tell which keys are quarantined",
-                remedy="replay or release them with `cdc-sink dead-letters`, then run one batch of "
-                "`cdc-sink run --once`",
-            )
         if topic is not None:
             ledger = ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends)
         failpoint(TABLE_OPENED)
-        new = require_applicable(not_in(ledger, changes))
-        if ledger.moving is not None:
-            new = mark_outdated(new, ledger.moving.deleted)
-        folded = None
-        if "aside" in new.columns:
-            new, folded = self._settled(new, table, ledger)
-        folded, plan = self._fold(new, table, ledger, folded)
+        new = not_in(ledger, changes)
+        if self.target.table.order == "source":
+            new = require_applicable(new)
+        else:
+            new = new.withColumn("position", F.lit(None).cast(new.schema["position"].dataType))
+        new, folded, plan = self._decide(new, table, ledger)
         try:
             failpoint(BATCH_FOLDED)
             if plan.step is Step.LOOK_UP:
@@ -135,7 +117,7 @@ class Sink:
             if plan.step is not Step.SKIP:
                 plan = self._put_letters(new, plan, ledger, batch_id)
                 plan = self._remember_deletes(plan, folded)
-                table = self._evolve(table, changes)
+                table = self.shape.evolve(table, changes)
                 guard = newer_sql("s.cdc", GUARDED) if ledger.moving else None
                 counters = {"batch_id": batch_id, **folded.facts.counters()}
                 self._commit(table, plan, folded, counters, guard=guard)
@@ -143,15 +125,45 @@ class Sink:
             folded.release()
         return folded.facts
 
+    def _decide(
+        self, new: DataFrame, table: IcebergTable, ledger: Ledger
+    ) -> tuple[DataFrame, Folded, Plan]:
+        """What becomes of the records that the ledger does not have; them, folded, and the plan."""
+        if ledger.quarantined and "aside" not in new.columns:
+            raise StateError(
+                self.target.where,
+                f"{ledger.quarantined} records of this table wait among the dead letters, and these changes "
+                "don't tell which keys are quarantined",
+                remedy="replay or release them with `cdc-sink dead-letters`, then run one batch of "
+                "`cdc-sink run --once`",
+            )
+        if ledger.moving is not None:
+            self._require_positions()
+            new = mark_outdated(new, ledger.moving.deleted)
+        folded = None
+        if "aside" in new.columns:
+            new, folded = self._settled(new, table, ledger)
+        return new, *self._fold(new, table, ledger, folded)
+
+    def _require_positions(self) -> None:
+        if self.target.table.order == "kafka":
+            raise StateError(
+                self.target.where,
+                "keys may have changed partition (more partitions, or another key schema), and with "
+                "`order: kafka` nothing orders their changes then",
+                data="the batch was not applied, its offsets were not committed",
+                remedy="rebuild the table with `cdc-sink backfill` after a new snapshot into a new topic",
+            )
+
     def replay(self, marked: DataFrame, letters: DeadLetters) -> int:
         """Apply dead letters after all: under the guard, since newer state may be there by now.
 
         In:  changes of waiting letters, with `aside` for those that still can't be applied.
         Out: how many were applied. A crash leaves letters in state `replaying`; see spark/replay.py.
         """
-        table = self._open(marked)
+        table = self.shape.open(marked, self.claim.open(self.partitions))
         ledger = self._require_ledger(table)
-        settled, folded = self._settled(marked, table, replace(ledger, high_water={}))
+        settled, folded, step = self._again(marked, table, replace(ledger, high_water={}))
         done = self._letters_of(settled.where("aside IS NULL")).localCheckpoint(eager=True)
         count = count_of(done)
         try:
@@ -159,8 +171,8 @@ class Sink:
                 return 0
             letters.mark(done, State.REPLAYING)
             failpoint(LETTERS_REPLAYING)
-            table = self._evolve(table, settled)
-            plan = Plan(Step.MERGE, ledger.replayed(count, digest_of(done)))
+            table = self.shape.evolve(table, settled)
+            plan = Plan(step, ledger.replayed(count, digest_of(done)))
             self._commit(
                 table, plan, folded, {"replayed": count}, guard=newer_sql("s.cdc", GUARDED)
             )
@@ -169,56 +181,15 @@ class Sink:
             folded.release()
         return count
 
+    def _again(
+        self, marked: DataFrame, table: IcebergTable, ledger: Ledger
+    ) -> tuple[DataFrame, Folded, Step]:
+        """What of letters can be applied now, folded, and how it reaches the table."""
+        return *self._settled(marked, table, ledger), Step.MERGE
+
     def _letters_of(self, changes: DataFrame) -> DataFrame:
         own = {"table": F.lit(self.target.where), "topic_id": F.lit(self.claim.topic_id)}
         return changes.withColumns(own).select(*NAMED_BY)
-
-    def _open(self, changes: DataFrame) -> IcebergTable:
-        table = IcebergTable.load(self.spark, self.target)
-        if table is None:
-            self._create(changes)
-            failpoint(TABLE_CREATED)
-            table = IcebergTable.load(self.spark, self.target)
-            assert table is not None
-        if table.ledger() is None:
-            self._require_ours(table)
-            self._finish(table, key_names(changes))
-            table.note({LEDGER_KEY: self.claim.open(self.partitions).to_json()})
-        return table
-
-    def _create(self, changes: DataFrame) -> None:
-        namespace = self.target.identifier.rpartition(".")[0]
-        settings = self.target.table
-        with _one_namespace_at_a_time:
-            self.spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {namespace}")
-        for statement in create_table_sql(
-            self.target.identifier,
-            struct_columns(changes, "after", key_names(changes)),
-            key_names(changes),
-            buckets=settings.buckets,
-            bucket_column=settings.bucket_column,
-            properties={**TABLE_PROPERTIES, OWNER_PROPERTY: self.target.pipeline.name},
-        ):
-            self.spark.sql(statement)
-            failpoint(TABLE_HALF_CREATED)
-
-    def _finish(self, table: IcebergTable, keys: tuple[str, ...]) -> None:
-        """Complete a table that is adopted, or whose creation was cut short."""
-        if not table.has_cdc:
-            self.spark.sql(add_cdc_sql(self.target.identifier))
-        if table.owner is not None and not table.key_columns():
-            for statement in identifier_sql(self.target.identifier, keys):
-                self.spark.sql(statement)
-        table.java.refresh()
-
-    def _require_ours(self, table: IcebergTable) -> None:
-        unfinished = table.owner == self.target.pipeline.name and table.snapshot_id is None
-        if not unfinished and not self.target.table.adopt:
-            raise StateError(
-                self.target.where,
-                "the table exists, but was not written by cdc-sink: it has no ledger",
-                remedy="choose another target, or set `adopt: true` for this table to write into it",
-            )
 
     def _require_ledger(self, table: IcebergTable) -> Ledger:
         ledger = table.ledger()
@@ -302,27 +273,6 @@ class Sink:
         moving = moving.with_deletes(deletes_of(folded.rows), self.target.where)
         return replace(plan, ledger=replace(plan.ledger, moving=moving))
 
-    def _evolve(self, table: IcebergTable, changes: DataFrame) -> IcebergTable:
-        keys = key_names(changes)
-        wanted = struct_columns(changes, "after", keys)
-        require_key(table.key_columns(), keys, self.target.table)
-        steps = plan_evolution(table.columns(), wanted, keys, self.target.table, in_place=True)
-        if not steps:
-            return table
-        for step in steps:
-            self.spark.sql(step.sql(self.target.identifier))
-            failpoint(TABLE_HALF_EVOLVED)
-        failpoint(TABLE_EVOLVED)
-        evolved = IcebergTable.load(self.spark, self.target)
-        if evolved is None or evolved.snapshot_id != table.snapshot_id:
-            raise CommitConflictError(
-                self.target.where,
-                "another writer committed to the table while its columns were changed",
-                data="the batch was not applied and will be replayed",
-                remedy="it is retried; stop the other writer if this goes on",
-            )
-        return evolved
-
     def _commit(
         self,
         table: IcebergTable,
@@ -338,8 +288,12 @@ class Sink:
         if plan.step is Step.NOTE:
             table.note(properties)
         else:
+            batch = replace(self._batch(table, folded), guard=guard)
             with stamped(self.spark, properties):
-                ENGINES[plan.step](replace(self._batch(table, folded), guard=guard))
+                if plan.step is Step.ADD:
+                    table.add(table_rows(batch))
+                else:
+                    ENGINES[plan.step](batch)
         failpoint(AFTER_TABLE_COMMIT)
 
     def _batch(self, table: IcebergTable, folded: Folded) -> FoldedBatch:
@@ -351,33 +305,23 @@ class Sink:
             key_columns=key_names(folded.rows),
             is_partitioned=table.java.spec().isPartitioned(),
             fills=tuple(folded.facts.lacking),
-            rows=folded.rows.withColumn("topic", F.lit(self.claim.topic)).withColumn(
-                "cdc",
-                F.expr(
-                    "named_struct('op', op, 'source_ts', source_ts, 'pos_hi', position.hi, "
-                    "'pos_lo', position.lo, 'partition', partition, 'offset', offset, "
-                    f"'schema_id', schema_id, 'generation', {self.target.table.generation})"
-                ),
+            rows=folded.rows.withColumns(
+                {"topic": F.lit(self.claim.topic), "cdc": F.expr(self._cdc())}
             ),
         )
 
-
-def key_names(changes: DataFrame) -> tuple[str, ...]:
-    """Names of the key columns of changes."""
-    return tuple(_struct(changes, "key").names)
-
-
-def struct_columns(
-    changes: DataFrame, name: str, key_columns: tuple[str, ...]
-) -> tuple[Column, ...]:
-    """The table columns that a struct column of changes asks for."""
-    return tuple(
-        Column(f.name, iceberg_type(f.dataType.simpleString()), required=f.name in key_columns)
-        for f in _struct(changes, name).fields
-    )
-
-
-def _struct(changes: DataFrame, name: str) -> StructType:
-    kind = changes.schema[name].dataType
-    assert isinstance(kind, StructType)
-    return kind
+    def _cdc(self) -> str:
+        """The `_cdc` struct of a change."""
+        values = {
+            "op": "op",
+            "source_ts": "source_ts",
+            "pos_hi": "position.hi",
+            "pos_lo": "position.lo",
+            "partition": "partition",
+            "offset": "offset",
+            "schema_id": "schema_id",
+            "generation": str(self.target.table.generation),
+            "unavailable": "unavailable",
+        }
+        parts = [f"'{name}', {values[name]}" for name, _ in self.shape.cdc_fields]
+        return f"named_struct({', '.join(parts)})"

@@ -36,7 +36,8 @@ TABLE_PROPERTIES = {
 }
 
 # generation: of the source (config); schema_id: of the writer schema of the row's last change.
-CDC_FIELDS: tuple[tuple[str, str], ...] = (
+CdcFields = tuple[tuple[str, str], ...]
+CDC_FIELDS: CdcFields = (
     ("op", "string"),
     ("source_ts", "timestamptz"),
     ("pos_hi", "long"),
@@ -46,6 +47,8 @@ CDC_FIELDS: tuple[tuple[str, str], ...] = (
     ("schema_id", "int"),
     ("generation", "int"),
 )
+# In a table of events a value that the connector left out stays out: it is null, and named here.
+EVENT_FIELDS = (*CDC_FIELDS, ("unavailable", "list<string>"))
 
 _SPARK = {
     "boolean": "boolean",
@@ -188,23 +191,44 @@ def create_table_sql(
     Out:    one or two statements, to be run in order.
     Raises: SchemaError or ConfigError when columns, key or partition can't be used.
     """
-    require_distinct([column.name for column in columns])
     _require_key(columns, key_columns)
-    entries = [_column_ddl(column, key_columns) for column in columns] + [_cdc_ddl()]
-    statement = f"CREATE TABLE {table} (\n  " + ",\n  ".join(entries) + "\n) USING iceberg"
+    partitioned = ""
     if buckets > 0 and key_columns:
         source = bucket_column or key_columns[0]
         _require_bucket(columns, key_columns, source)
-        statement += f"\nPARTITIONED BY (bucket({buckets}, {quote(source)}))"
-    if properties:
-        pairs = (f"{literal(key)} = {literal(value)}" for key, value in properties.items())
-        statement += "\nTBLPROPERTIES (" + ", ".join(pairs) + ")"
+        partitioned = f"\nPARTITIONED BY (bucket({buckets}, {quote(source)}))"
+    entries = [_column_ddl(column, key_columns) for column in columns]
+    statement = _create(table, columns, [*entries, _cdc_ddl(CDC_FIELDS)], partitioned, properties)
     return [statement, *identifier_sql(table, key_columns)]
 
 
-def add_cdc_sql(table: str) -> str:
+def create_events_sql(
+    table: str, columns: Sequence[Column], *, properties: Mapping[str, str]
+) -> list[str]:
+    """Render the statement that creates a table of events: no key, no partition; as `create_table_sql`."""
+    entries = [_column_ddl(column, ()) for column in columns]
+    return [_create(table, columns, [*entries, _cdc_ddl(EVENT_FIELDS)], "", properties)]
+
+
+def _create(
+    table: str,
+    columns: Sequence[Column],
+    entries: Sequence[str],
+    partitioned: str,
+    properties: Mapping[str, str],
+) -> str:
+    require_distinct([column.name for column in columns])
+    statement = f"CREATE TABLE {table} (\n  " + ",\n  ".join(entries) + "\n) USING iceberg"
+    statement += partitioned
+    if properties:
+        pairs = (f"{literal(key)} = {literal(value)}" for key, value in properties.items())
+        statement += "\nTBLPROPERTIES (" + ", ".join(pairs) + ")"
+    return statement
+
+
+def add_cdc_sql(table: str, cdc: CdcFields = CDC_FIELDS) -> str:
     """Render the statement that adds our own column to a table made by somebody else."""
-    return f"ALTER TABLE {table} ADD COLUMNS ({_cdc_ddl()})"
+    return f"ALTER TABLE {table} ADD COLUMNS ({_cdc_ddl(cdc)})"
 
 
 def identifier_sql(table: str, key_columns: Sequence[str]) -> list[str]:
@@ -221,8 +245,8 @@ def _column_ddl(column: Column, key_columns: Sequence[str]) -> str:
     return text + (f" COMMENT {literal(column.doc)}" if column.doc else "")
 
 
-def _cdc_ddl() -> str:
-    fields = ", ".join(f"{quote(name)}: {ddl_type(kind)}" for name, kind in CDC_FIELDS)
+def _cdc_ddl(cdc: CdcFields) -> str:
+    fields = ", ".join(f"{quote(name)}: {ddl_type(kind)}" for name, kind in cdc)
     return f"{quote(CDC_COLUMN)} struct<{fields}>"
 
 

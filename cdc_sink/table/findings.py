@@ -172,8 +172,7 @@ def check_schemas(
             "its compatibility level is NONE: the registry lets any change through",
             "set BACKWARD on the subject; a change that doesn't fit would stop the table",
         )
-    if schemas.value is None or schemas.key is None:
-        yield from _missing_subjects(wish, schemas, topic)
+    yield from _missing_subjects(wish, schemas, topic)
     fields = columns = None
     if schemas.key is not None:
         try:
@@ -183,7 +182,9 @@ def check_schemas(
     if schemas.value is not None:
         columns, faults = _columns_of(wish, schemas.value)
         yield from faults
-    if fields and columns:
+    if columns and wish.policy.mode == "append":
+        yield Finding(f"table {wish.table}", "ok", f"{len(columns)} columns, a row per event")
+    elif fields and columns:
         yield from _check_key(wish, fields, columns)
 
 
@@ -203,13 +204,14 @@ def _missing_subjects(
             "<topic>-value (TopicNameStrategy, Apicurio: TopicIdStrategy)",
             code,
         )
-    if schemas.key is None:
+    if schemas.key is None and wish.policy.mode == "mirror":
         yield Finding(
             f"subject {wish.topic}-key",
             level,
             "there is no key schema" + (", as before the first record" * is_empty),
             "a mirror needs a key: give the source table a primary key or set "
-            "message.key.columns, and use the Avro converter for keys too",
+            "message.key.columns, and use the Avro converter for keys too; or keep every event with "
+            "`mode: append`",
             code,
         )
 
@@ -308,16 +310,19 @@ def check_ledger(
 
 def check_growth(wish: Wish, schemas: SchemaReading, target: TargetReading) -> Iterator[Finding]:
     """Judge whether the newest writer schema fits the table's columns, or can be made to."""
-    if schemas.value is None or schemas.key is None:
+    is_mirror = wish.policy.mode == "mirror"
+    if schemas.value is None or (schemas.key is None and is_mirror):
         return
     try:
-        parse_key(schemas.key)
+        if schemas.key is not None:
+            parse_key(schemas.key)
         for one in with_options(Envelope.parse(schemas.value).columns, wish.policy.options):
             column_type(one)
     except CdcSinkError:
         return  # reported by check_schemas
     try:
-        newest = Versions({1: schemas.value}, {2: schemas.key})
+        keys = {} if schemas.key is None else {2: schemas.key}
+        newest = Versions({1: schemas.value}, keys)
         changes = preview(target.columns, target.key_columns, newest, wish.policy).changes
     except CdcSinkError as error:
         yield Finding.of(error)

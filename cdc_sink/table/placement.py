@@ -34,6 +34,10 @@ class Policy(Protocol):
     """What the operator wants of a table whose source changes; the configuration has these names."""
 
     @property
+    def mode(self) -> Literal["mirror", "append"]:
+        """Whether the table holds the current rows or every change event."""
+
+    @property
     def schema_change(self) -> Literal["additive", "frozen"]:
         """Whether the table's columns may change at all."""
 
@@ -58,6 +62,7 @@ class Rules:
     on_incompatible: Literal["stop", "second_column", "text"] = "stop"
     renames: Mapping[str, str] = field(default_factory=dict)
     options: TableOptions = NO_OPTIONS
+    mode: Literal["mirror", "append"] = "mirror"
 
 
 DEFAULT_POLICY = Rules()

@@ -94,6 +94,7 @@ class Step(Enum):
     FILL = "fill"
     LOOK_UP = "look_up"
     NOTE = "note"
+    ADD = "add"
     APPEND = "append"
     REPLACE = "replace"
     MERGE = "merge"
@@ -137,13 +138,7 @@ def plan_batch(
         _require_one_partition(ledger, where)
     if facts.unknown_keys or (facts.lacking_keys and (is_empty or empties)):
         return Plan(Step.LOOK_UP, ledger)
-    after = ledger.advanced(
-        facts.next_offsets,
-        facts.high_water,
-        facts.schema_ids,
-        facts.newest_source_ts_ms,
-        facts.totals,
-    )
+    after = _advanced(ledger, facts)
     if empties and not is_empty:
         return Plan(Step.REPLACE, after)
     if facts.upserted_keys and is_empty:
@@ -151,6 +146,32 @@ def plan_batch(
     if facts.upserted_keys or (facts.deleted_keys and not is_empty):
         return Plan(Step.MERGE, after)
     return Plan(Step.NOTE, after)
+
+
+def _advanced(ledger: Ledger, facts: BatchFacts) -> Ledger:
+    return ledger.advanced(
+        facts.next_offsets,
+        facts.high_water,
+        facts.schema_ids,
+        facts.newest_source_ts_ms,
+        facts.totals,
+    )
+
+
+def plan_events(facts: BatchFacts, ledger: Ledger, *, where: str) -> Plan:
+    """Decide what happens to a batch of a table that keeps every event: SKIP, NOTE or ADD its rows.
+
+    Nothing has to be ordered: partition and offset are in each row.
+    Raises: StateError.
+    """
+    if facts.records == 0:
+        return Plan(Step.SKIP, ledger)
+    _require_some_good(facts, where)
+    _require_known_partition(facts, ledger, where)
+    _require_redelivered(facts, ledger, where)
+    after = _advanced(ledger, facts)
+    has_rows = facts.upserted_keys or facts.deleted_keys
+    return Plan(Step.ADD if has_rows else Step.NOTE, after)
 
 
 def _require_some_good(facts: BatchFacts, where: str) -> None:
@@ -165,7 +186,7 @@ def _require_some_good(facts: BatchFacts, where: str) -> None:
         )
 
 
-def _require_order(facts: BatchFacts, ledger: Ledger, where: str) -> None:
+def _require_known_partition(facts: BatchFacts, ledger: Ledger, where: str) -> None:
     highest = facts.highest_partition
     if highest is not None and highest not in ledger.next_offsets:
         raise StateError(
@@ -176,6 +197,10 @@ def _require_order(facts: BatchFacts, ledger: Ledger, where: str) -> None:
             data="the batch was not applied, its offsets were not committed",
             remedy="rebuild the table with `cdc-sink backfill` into a new target",
         )
+
+
+def _require_order(facts: BatchFacts, ledger: Ledger, where: str) -> None:
+    _require_known_partition(facts, ledger, where)
     if facts.split_keys and ledger.moving is None:
         raise StateError(
             where,

@@ -26,10 +26,12 @@ class Versions:
         return tuple(ids[seen[-1] + 1 :] if seen else ids[-1:])
 
     def to_apply(self, policy: Policy) -> WriterSchemas:
-        """The versions to come, or the newest when all were written; with the newest key."""
+        """The versions to come, or the newest when all were written; with the newest key, if any."""
         ids = self.coming() or tuple(self.values)[-1:]
-        key = list(self.keys)[-1]
-        return WriterSchemas({i: self.values[i] for i in ids}, {key: self.keys[key]}, policy)
+        key = list(self.keys)[-1:]
+        return WriterSchemas(
+            {i: self.values[i] for i in ids}, {i: self.keys[i] for i in key}, policy
+        )
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,12 @@ class WriterSchemas:
         return self.key_names(())
 
     def key_names(self, columns: Iterable[Column]) -> tuple[str, ...]:
-        """Names of the key columns in a table of these columns.
+        """Names of the key columns in a table of these columns; a table of events has none.
 
         Raises: SchemaError when two key schemas disagree.
         """
+        if self.policy.mode == "append":
+            return ()
         names = self._names(columns)
         seen = {tuple(self._now(f.name, names) for f in key) for key in self.key_fields.values()}
         if len(seen) != 1:
@@ -127,6 +129,11 @@ class WriterSchemas:
     def plus(self, values: Mapping[int, str], keys: Mapping[int, str]) -> WriterSchemas:
         """The same with more schemas."""
         return replace(self, values={**self.values, **values}, keys={**self.keys, **keys})
+
+    @property
+    def has_key(self) -> bool:
+        """The key's columns are known, or not asked for: a table of events needs none."""
+        return bool(self.keys) or self.policy.mode == "append"
 
     def only(self, values: Collection[int], keys: Collection[int]) -> WriterSchemas:
         """Those of these ids; all keys if none is among them, because the key's columns must be known."""

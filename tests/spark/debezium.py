@@ -143,7 +143,7 @@ def _blank(node: Any) -> Any:
 class Event:
     """One change event of one row: the whole image, and the position as (hi, lo).
 
-    `ts_ms` follows from the position unless given.
+    `ts_ms` follows from the position unless given. `before`: the whole row, as with a full replica identity.
     """
 
     op: str
@@ -151,6 +151,7 @@ class Event:
     position: tuple[int, int] | None = (0, 1)
     snapshot: str = "false"
     ts_ms: int | None = None
+    before: Row | None = None
 
 
 @dataclass
@@ -170,6 +171,8 @@ class Topic:
         """From now on records are written with another version of the table; its schema id."""
         self.table = table
         self.value_id = self.registry.register(table.value_schema())
+        if not table.key:
+            return self.value_id
         keys = json.dumps(table.key_schema())
         known = [i for i, text in self.registry.texts.items() if text == keys]
         self.key_id = known[0] if known else self.registry.register(table.key_schema())
@@ -201,12 +204,14 @@ class Topic:
     def end(self, partition: int = 0) -> int:
         return sum(record[3] == partition for record in self.records)
 
-    def key(self, row: Row) -> bytes:
+    def key(self, row: Row) -> bytes | None:
+        if not self.table.key:
+            return None
         return _framed(self.key_id, self.table.key_schema(), {k: row[k] for k in self.table.key})
 
     def value(self, event: Event) -> bytes:
         body = {
-            "before": None,
+            "before": event.before,
             "after": None if event.op == "d" else event.row,
             "source": self.table.source(event),
             "op": event.op,

@@ -16,6 +16,7 @@ from cdc_sink.change.position import SourcePosition
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Target
+from cdc_sink.spark.events import sink_of
 from cdc_sink.spark.iceberg import IcebergTable as Table
 from cdc_sink.spark.inputs import input_of
 from cdc_sink.spark.records import RecordWriter
@@ -88,7 +89,7 @@ class Writer:
     topic: Topic
     query_id: str = "q1"
     partitions: Sequence[int] = (0, 1)
-    kind: type[Sink] = Sink
+    kind: Callable[..., Sink] = sink_of
 
     def __post_init__(self) -> None:
         self.spark = self.lake.spark.newSession()

@@ -10,6 +10,7 @@ from cdc_sink.change.quoting import quote
 from cdc_sink.errors import ConfigError, SchemaError
 from cdc_sink.table.columns import (
     Column,
+    create_events_sql,
     create_table_sql,
     ddl_type,
     iceberg_type,
@@ -185,3 +186,17 @@ def test_names_and_comments_stay_inside_their_quotes(name: str, doc: str) -> Non
     plain = created(Column("x", "int", doc="y"), keys=["x"], buckets=2)
     assert [QUOTED.sub("", text) for text in odd] == [QUOTED.sub("", text) for text in plain]
     assert all(quote(name) in QUOTED.findall(text) for text in odd)
+
+
+def test_a_table_of_events_has_no_key_and_names_what_was_left_out() -> None:
+    columns = [Column("id", "long"), Column("note", "string")]
+    (statement,) = create_events_sql(TABLE, columns, properties={"format-version": "3"})
+    assert "NOT NULL" not in statement
+    assert "PARTITIONED" not in statement
+    assert "`unavailable`: array<string>>" in statement
+    assert "'format-version' = '3'" in statement
+
+
+def test_a_table_of_events_tells_columns_apart_as_any_other() -> None:
+    with pytest.raises(SchemaError, match="only in case"):
+        create_events_sql(TABLE, [Column("a", "long"), Column("A", "long")], properties={})

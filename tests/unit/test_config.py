@@ -127,6 +127,7 @@ def test_a_table_overrides_defaults_and_defaults_override_ours(tmp_path: Path) -
         ([{"topic": "a.dead_letters"}], "tables.0.target: dead_letters is"),
         ([{"topic": "a.b", "source": {"database": "pg", "table": "t"}}], "no such name under"),
         ([{"topic": "a.b", "buckets": 0, "bucket_column": "id"}], "has no meaning"),
+        ([{"topic": "a.b", "mode": "append", "bucket_column": "id"}], "has no meaning"),
         ([], "tables: at least one table"),
     ],
 )

@@ -105,6 +105,16 @@ def test_schemas_of_a_keyed_table_are_fine() -> None:
     assert found.saw.endswith("key id")
 
 
+def test_a_table_of_events_needs_no_key() -> None:
+    events = wish(policy=Rules(mode="append"))
+    (found,) = check_schemas(events, SchemaReading(VALUE, None, "BACKWARD"), TOPIC)
+    assert (found.level, found.saw) == ("ok", "18 columns, a row per event")
+    target = TargetReading((Column("id", "long"),), (), None)
+    (growth,) = check_growth(events, SchemaReading(VALUE, None), target)
+    assert growth.level == "ok"
+    assert "add" in growth.saw
+
+
 def test_a_registry_that_lets_everything_through_is_a_warning() -> None:
     found = check_schemas(WISH, SchemaReading(VALUE, KEY, "NONE"), TOPIC)
     assert levels(found) == ["warning", "ok"]

@@ -9,7 +9,7 @@ import pytest
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
 from cdc_sink.table.ledger import Claim, Totals
-from cdc_sink.table.plan import BatchFacts, Plan, Step, plan_batch
+from cdc_sink.table.plan import BatchFacts, Plan, Step, plan_batch, plan_events
 
 LEDGER = Claim("shop", "q1", "cluster", "topic", "topic-1").open([0, 1])
 ONE_PARTITION = Claim("shop", "q1", "cluster", "topic", "topic-1").open([0])
@@ -161,3 +161,45 @@ def test_changes_below_the_mark_that_are_newer_than_all_applied_mean_a_reset_sou
     again = dataclasses.replace(facts, newest_redelivered_ts_ms=1000)
     plan = plan_batch(again, ledger, is_empty=False, folded_exactly=True, where="shop.t")
     assert plan.step is Step.MERGE
+
+
+@pytest.mark.parametrize(
+    ("facts", "step"),
+    [
+        ({}, Step.ADD),
+        ({"upserted_keys": 0}, Step.ADD),
+        (NOTHING_LEFT, Step.NOTE),
+        ({"records": 0}, Step.SKIP),
+        # Keys in two partitions, mixed batches and truncates need no order between rows of events.
+        ({"split_keys": 3}, Step.ADD),
+        ({"reads": 3}, Step.ADD),
+        ({"truncates": 1}, Step.ADD),
+    ],
+)
+def test_events_are_added_whatever_their_order(facts: dict[str, object], step: Step) -> None:
+    changed = dataclasses.replace(UPDATES, **facts)  # type: ignore[arg-type]
+    plan = plan_events(changed, LEDGER, where="shop.t")
+    assert plan.step is step
+    if step is not Step.SKIP:
+        assert plan.ledger.next_offsets == {0: 7, 1: 5}
+        assert plan.ledger.totals == changed.totals
+
+
+@pytest.mark.parametrize(
+    ("facts", "saw"),
+    [
+        ({"highest_partition": 2}, "partition 2"),
+        ({"records": 201, "tombstones": 1, "bad_records": 200, **NOTHING_LEFT}, "are bad"),
+    ],
+)
+def test_events_that_nothing_vouches_for_stop_the_table(facts: dict[str, object], saw: str) -> None:
+    changed = dataclasses.replace(UPDATES, **facts)  # type: ignore[arg-type]
+    with pytest.raises(StateError, match=saw):
+        plan_events(changed, LEDGER, where="shop.t")
+
+
+def test_events_of_a_source_whose_log_began_again_stop_the_table() -> None:
+    ledger = dataclasses.replace(LEDGER, newest_source_ts_ms=5)
+    changed = dataclasses.replace(UPDATES, newest_redelivered_ts_ms=6)
+    with pytest.raises(StateError, match="began again"):
+        plan_events(changed, ledger, where="shop.t")

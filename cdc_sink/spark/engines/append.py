@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cdc_sink.change.quoting import quote
 from cdc_sink.spark.engines import DISTRIBUTION, FoldedBatch
 from cdc_sink.table.columns import CDC_COLUMN
+
+
+def table_rows(batch: FoldedBatch) -> DataFrame:
+    """The rows of a batch as the table has them."""
+    values = [f"after.{quote(c.name)} AS {quote(c.name)}" for c in batch.columns]
+    return batch.rows.selectExpr(*values, f"cdc AS {quote(CDC_COLUMN)}")
 
 
 def append(batch: FoldedBatch) -> None:
@@ -15,8 +24,7 @@ def append(batch: FoldedBatch) -> None:
     A plain append validates nothing: two drivers would both insert. Overwriting "everything" in a table that
     is empty replaces no row, and Iceberg refuses it when a file was added after `snapshot_id`.
     """
-    values = [f"after.{quote(c.name)} AS {quote(c.name)}" for c in batch.columns]
-    rows = batch.rows.where("op <> 'd'").selectExpr(*values, f"cdc AS {quote(CDC_COLUMN)}")
+    rows = table_rows(replace(batch, rows=batch.rows.where("op <> 'd'")))
     batch.spark.conf.set(DISTRIBUTION, "hash")  # one file a bucket
     writer = rows.writeTo(batch.table).option("isolation-level", "serializable")
     if batch.snapshot_id is not None:

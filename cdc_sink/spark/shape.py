@@ -1,0 +1,169 @@
+"""How a table comes to be, and how its columns follow the source's: everything but its rows.
+
+Each statement may be the last one before a crash; the next batch goes on from what is there.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
+
+from cdc_sink.config import Target
+from cdc_sink.errors import CommitConflictError, StateError
+from cdc_sink.spark.failpoints import (
+    TABLE_CREATED,
+    TABLE_EVOLVED,
+    TABLE_HALF_CREATED,
+    TABLE_HALF_EVOLVED,
+    failpoint,
+)
+from cdc_sink.spark.iceberg import IcebergTable
+from cdc_sink.table.columns import (
+    CDC_FIELDS,
+    EVENT_FIELDS,
+    TABLE_PROPERTIES,
+    CdcFields,
+    Column,
+    add_cdc_sql,
+    create_events_sql,
+    create_table_sql,
+    iceberg_type,
+    identifier_sql,
+)
+from cdc_sink.table.evolution import plan_evolution, require_key
+from cdc_sink.table.ledger import LEDGER_KEY, OWNER_PROPERTY, Ledger
+
+# JDBC catalogs look first and insert then: two tables that start together would collide.
+_one_namespace_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The table of one target, as its changes ask for it."""
+
+    spark: SparkSession
+    target: Target
+
+    @property
+    def cdc_fields(self) -> CdcFields:
+        """What `_cdc` consists of."""
+        return EVENT_FIELDS if self.target.table.mode == "append" else CDC_FIELDS
+
+    def open(self, changes: DataFrame, empty: Ledger) -> IcebergTable:
+        """Load the table; make it first, with an empty ledger, if it isn't there.
+
+        Raises: StateError when it is somebody else's; SchemaError; ConfigError; CommitConflictError.
+        """
+        table = IcebergTable.load(self.spark, self.target)
+        if table is None:
+            self._create(changes)
+            failpoint(TABLE_CREATED)
+            table = IcebergTable.load(self.spark, self.target)
+            assert table is not None
+        self._require_mode(table)
+        if table.ledger() is None:
+            self._require_ours(table)
+            self._finish(table, key_names(changes))
+            table.note({LEDGER_KEY: empty.to_json()})
+        return table
+
+    def _require_mode(self, table: IcebergTable) -> None:
+        mode = self.target.table.mode
+        made = "append" if table.keeps_events else "mirror"
+        if table.has_cdc and made != mode:
+            raise StateError(
+                self.target.where,
+                f"the table was made with `mode: {made}`, the configuration says `mode: {mode}`",
+                remedy=f"set `mode: {made}`, or name another target",
+            )
+
+    def _create(self, changes: DataFrame) -> None:
+        namespace = self.target.identifier.rpartition(".")[0]
+        with _one_namespace_at_a_time:
+            self.spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {namespace}")
+        for statement in self._statements(changes):
+            self.spark.sql(statement)
+            failpoint(TABLE_HALF_CREATED)
+
+    def _statements(self, changes: DataFrame) -> list[str]:
+        settings, keys = self.target.table, key_names(changes)
+        columns = struct_columns(changes, "after", keys)
+        properties = {**TABLE_PROPERTIES, OWNER_PROPERTY: self.target.pipeline.name}
+        if settings.mode == "append":
+            return create_events_sql(self.target.identifier, columns, properties=properties)
+        return create_table_sql(
+            self.target.identifier,
+            columns,
+            keys,
+            buckets=settings.buckets,
+            bucket_column=settings.bucket_column,
+            properties=properties,
+        )
+
+    def _finish(self, table: IcebergTable, keys: tuple[str, ...]) -> None:
+        """Complete a table that is adopted, or whose creation was cut short."""
+        if not table.has_cdc:
+            self.spark.sql(add_cdc_sql(self.target.identifier, self.cdc_fields))
+        if table.owner is not None and not table.key_columns():
+            for statement in identifier_sql(self.target.identifier, keys):
+                self.spark.sql(statement)
+        table.java.refresh()
+
+    def _require_ours(self, table: IcebergTable) -> None:
+        unfinished = table.owner == self.target.pipeline.name and table.snapshot_id is None
+        if not unfinished and not self.target.table.adopt:
+            raise StateError(
+                self.target.where,
+                "the table exists, but was not written by cdc-sink: it has no ledger",
+                remedy="choose another target, or set `adopt: true` for this table to write into it",
+            )
+
+    def evolve(self, table: IcebergTable, changes: DataFrame) -> IcebergTable:
+        """Change the table's columns as the changes ask for; the table as it is then.
+
+        Raises: SchemaError when the policy refuses; CommitConflictError when another writer committed.
+        """
+        keys = key_names(changes)
+        wanted = struct_columns(changes, "after", keys)
+        require_key(table.key_columns(), keys, self.target.table)
+        steps = plan_evolution(table.columns(), wanted, keys, self.target.table, in_place=True)
+        if not steps:
+            return table
+        for step in steps:
+            self.spark.sql(step.sql(self.target.identifier))
+            failpoint(TABLE_HALF_EVOLVED)
+        failpoint(TABLE_EVOLVED)
+        evolved = IcebergTable.load(self.spark, self.target)
+        if evolved is None or evolved.snapshot_id != table.snapshot_id:
+            raise CommitConflictError(
+                self.target.where,
+                "another writer committed to the table while its columns were changed",
+                data="the batch was not applied and will be replayed",
+                remedy="it is retried; stop the other writer if this goes on",
+            )
+        return evolved
+
+
+def key_names(changes: DataFrame) -> tuple[str, ...]:
+    """Names of the key columns of changes; those of a table of events have none."""
+    kind = changes.schema["key"].dataType
+    return tuple(kind.names) if isinstance(kind, StructType) else ()
+
+
+def struct_columns(
+    changes: DataFrame, name: str, key_columns: tuple[str, ...]
+) -> tuple[Column, ...]:
+    """The table columns that a struct column of changes asks for."""
+    return tuple(
+        Column(f.name, iceberg_type(f.dataType.simpleString()), required=f.name in key_columns)
+        for f in _struct(changes, name).fields
+    )
+
+
+def _struct(changes: DataFrame, name: str) -> StructType:
+    kind = changes.schema[name].dataType
+    assert isinstance(kind, StructType)
+    return kind
