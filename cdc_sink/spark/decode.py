@@ -2,7 +2,8 @@
 
 Every writer schema that occurs is decoded by itself, once per record, and converted to the table's types by
 the rules of that writer schema. One column per schema id, projected afterwards: a `from_avro` inside a
-projection of its fields would run once per field.
+projection of its fields would run once per field. A flattened row is brought to the shape of an envelope by
+one projection more, which other topics don't have.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pyspark.sql.avro.functions import from_avro
 from cdc_sink.change.avro_schema import decimal_digits
 from cdc_sink.change.avro_types import decimal_type, set_aside, unavailable_sql
 from cdc_sink.change.envelope import AvroField, reader_schema, spark_schema
+from cdc_sink.change.flattened import envelope_sql
 from cdc_sink.change.position import position_sql
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.change.wire import frame_prefix, framing_fault_sql
@@ -27,6 +29,7 @@ from cdc_sink.table.writer_schemas import WriterSchemas
 
 PREFIX_BYTES = 5
 OLD_KEY = "__debezium.oldkey"
+NO_POSITION = "CAST(NULL AS STRUCT<hi: BIGINT, lo: BIGINT>)"
 JSON_OPTIONS = "map('allowUnquotedControlChars', 'true')"
 RAW = "named_struct('key', key, 'value', value, 'timestamp', timestamp, 'headers', headers)"
 
@@ -67,10 +70,10 @@ def decode(
     """Turn Kafka records into changes.
 
     In:  one row per Kafka record: key, value, topic, partition, offset, as Spark's Kafka source gives them.
-    Out: one row per record: `key` struct, `op` (null for a tombstone, which carries no change), `after`
-         struct of `columns` (null for deletes), `unavailable` (names of columns that hold Debezium's
-         placeholder), `position` struct<hi,lo> (null where none can be read), `source_ts`, `snapshot`,
-         `topic`, `partition`, `offset`, `schema_id`.
+    Out: one row per record: `key` struct, `op` (null for a tombstone, which carries no change; a delete with
+         `order: kafka`), `after` struct of `columns` (null for deletes), `unavailable` (names of columns that
+         hold Debezium's placeholder), `position` struct<hi,lo> (null where none can be read, and with
+         `order: kafka`), `source_ts`, `snapshot`, `topic`, `partition`, `offset`, `schema_id`.
          With `sets_aside` (slower, and `records` need `timestamp` and `headers`; `raw` where they were
          rewritten) a bad record is a change
          without op, a truncate a change of op `t` without key, and there are three columns more: `fault`,
@@ -89,7 +92,9 @@ def decode(
                 F.substring("value", PREFIX_BYTES + 1, 2**31 - 1),
                 spark_schema(text),
                 {
-                    "avroSchema": reader_schema(text, _known(schemas, i, columns)),
+                    "avroSchema": reader_schema(
+                        text, _known(schemas, i, columns), schemas.policy.order
+                    ),
                     "mode": "PERMISSIVE" if sets_aside else "FAILFAST",
                 },
             ),
@@ -108,10 +113,10 @@ def decode(
     if sets_aside:
         if "raw" not in records.columns:
             records = records.withColumn("raw", F.expr(RAW))
-        decoded = records.select(*carried, "headers", "raw", *values, *keys)
+        decoded = _shaped(records.select(*carried, "headers", "raw", *values, *keys), projected)
         decoded = decoded.withColumn("fault", F.expr(projected.fault()))
     else:
-        decoded = records.select(*carried, *values, *keys)
+        decoded = _shaped(records.select(*carried, *values, *keys), projected)
     return decoded.selectExpr(
         f"{projected.key()} AS key",
         f"{projected.op()} AS op",
@@ -126,6 +131,12 @@ def decode(
         f"{projected.schema_id()} AS schema_id",
         *(("fault", "raw", f"{projected.old_key()} AS old_key") if sets_aside else ()),
     )
+
+
+def _shaped(decoded: DataFrame, projected: _Projection) -> DataFrame:
+    """Bring flattened rows to the shape of envelopes, in a projection of its own: see the module."""
+    rows = {f"v{i}": F.expr(sql) for i, sql in projected.flattened().items()}
+    return decoded.withColumns(rows) if rows else decoded
 
 
 def _known(schemas: WriterSchemas, schema_id: int, columns: Sequence[Column]) -> list[str]:
@@ -149,6 +160,28 @@ class _Projection:
     schemas: WriterSchemas
     columns: tuple[Column, ...]
     sets_aside: bool = False
+
+    def flattened(self) -> dict[int, str]:
+        """Each flattened row as an envelope, by schema id."""
+        found = {}
+        for i, envelope in self.schemas.envelopes.items():
+            if envelope.added is not None:
+                fields = [source.field for source in self.schemas.sources(i, self.columns).values()]
+                # A field that is never null tells by itself that nothing could be decoded.
+                sure = [f.name for f in fields if not f.nullable][:1] or [f.name for f in fields]
+                order = self.schemas.policy.order
+                found[i] = envelope_sql(f"v{i}", envelope.added, order, sure)
+        return found
+
+    @property
+    def takes_any(self) -> bool:
+        """Kafka order alone places the changes: positions are not read, and a tombstone is a delete."""
+        return self.schemas.policy.order == "kafka"
+
+    @property
+    def tombstone(self) -> str:
+        """The op of a tombstone: none, since it carries no change of its own."""
+        return "'d'" if self.takes_any else "CAST(NULL AS STRING)"
 
     def per_schema(self, branch: Callable[[int], str], otherwise: str = "NULL") -> str:
         """`CASE` over the value's writer schemas."""
@@ -199,12 +232,13 @@ class _Projection:
         """`c`, `u`, `d` or `r`; anything else, an undecoded value or a missing row is a fault."""
         op = self.per_schema(lambda i: f"v{i}.op")
         if self.sets_aside:
+            op = f"IF(value IS NULL, {self.tombstone}, {op})" if self.takes_any else op
             return f"IF(fault IS NULL, {op}, NULL)"
         has_row = self.per_schema(lambda i: f"v{i}.after IS NOT NULL", "false")
         undecoded = self.undecoded()
         fault = fault_sql(f"if({undecoded}, 'frame', 'op')", "value", op)
         return (
-            f"CASE WHEN value IS NULL THEN CAST(NULL AS STRING) "
+            f"CASE WHEN value IS NULL THEN {self.tombstone} "
             f"WHEN ({op}) = 'd' OR ({op}) IN ('c', 'u', 'r') AND ({has_row}) THEN {op} "
             f"ELSE CAST({fault} AS STRING) END"
         )
@@ -280,12 +314,14 @@ class _Projection:
 
     def position(self) -> str:
         """The source position; null where the source block has none."""
+        if self.takes_any:
+            return NO_POSITION
 
         def place(i: int) -> str:
             envelope = self.schemas.envelopes[i]
             return position_sql(envelope.connector, f"v{i}.source", envelope.source_fields)
 
-        return self.per_schema(place, "CAST(NULL AS STRUCT<hi: BIGINT, lo: BIGINT>)")
+        return self.per_schema(place, NO_POSITION)
 
     def snapshot(self) -> str:
         """Debezium's word for the kind of read; null for a tombstone."""

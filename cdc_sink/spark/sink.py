@@ -121,7 +121,9 @@ class Sink:
         if topic is not None:
             ledger = ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends)
         failpoint(TABLE_OPENED)
-        new = require_applicable(not_in(ledger, changes))
+        new = not_in(ledger, changes)
+        if self.target.table.order == "source":
+            new = require_applicable(new)
         if ledger.moving is not None:
             new = mark_outdated(new, ledger.moving.deleted)
         folded = None

@@ -23,6 +23,7 @@ from typing import Literal, Protocol
 from cdc_sink.change.avro_schema import MAX_DECIMAL_DIGITS
 from cdc_sink.change.avro_types import decimal_parts, decimal_type, list_element
 from cdc_sink.change.column_option import NO_OPTIONS, TableOptions
+from cdc_sink.change.flattened import Order
 from cdc_sink.change.text import has_text
 
 _LABEL = re.compile(
@@ -32,6 +33,10 @@ _LABEL = re.compile(
 
 class Policy(Protocol):
     """What the operator wants of a table whose source changes; the configuration has these names."""
+
+    @property
+    def order(self) -> Order:
+        """What tells a redelivered change from a new one."""
 
     @property
     def schema_change(self) -> Literal["additive", "frozen"]:
@@ -58,6 +63,7 @@ class Rules:
     on_incompatible: Literal["stop", "second_column", "text"] = "stop"
     renames: Mapping[str, str] = field(default_factory=dict)
     options: TableOptions = NO_OPTIONS
+    order: Order = "source"
 
 
 DEFAULT_POLICY = Rules()
