@@ -2,7 +2,8 @@
 
 Rules owned here:
 - The record's *name* says what it is; topic names don't (a heartbeat or a transaction topic can
-  match a table pattern). Only `….Envelope` is a table change.
+  match a table pattern). Only `….Envelope` is a table change, or `….Value`, the row that a transform
+  made of one (flattened.py).
 - Column types are known only through `connect.name`; a schema without these attributes is refused,
   because a timestamp in microseconds would look like any other long.
 - Of the envelope only `after`, `op` and the needed part of `source` are decoded. `before` is not, but
@@ -22,6 +23,7 @@ from typing import Any
 
 from cdc_sink.change.avro_schema import Node, non_null, parse_tree, render_tree
 from cdc_sink.change.column_option import UNAVAILABLE, USUAL, ColumnOption, TableOptions
+from cdc_sink.change.flattened import Added, Order, require_ordered
 from cdc_sink.change.position import optional_position_fields, position_fields
 from cdc_sink.errors import SchemaError
 
@@ -57,7 +59,6 @@ _KIND_BY_LAST_NAME = {
     "MessageValue": RecordKind.MESSAGE,
     "Value": RecordKind.FLATTENED,
 }
-_FLATTENED_REMEDY = "remove the ExtractNewRecordState transform; whole envelopes are needed"
 _OTHER_REMEDY = "give the topic of one table; this one carries another kind of record"
 _METADATA_REMEDY = "set value.converter.connect.meta.data=true on the connector"
 
@@ -97,24 +98,32 @@ def with_options(fields: Iterable[AvroField], options: TableOptions) -> tuple[Av
 
 @dataclass(frozen=True)
 class Envelope:
-    """The parts of an envelope's writer schema that decide how its records are read."""
+    """The parts of an envelope's writer schema that decide how its records are read.
+
+    `added` is what the transform added to a flattened row, None for a whole envelope; `connector` is empty
+    where nothing tells which one wrote the row.
+    """
 
     name: str
     connector: str
     columns: tuple[AvroField, ...]
     source_fields: tuple[str, ...]
+    added: Added | None = None
 
     @classmethod
-    def parse(cls, writer_schema_json: str) -> Envelope:
+    def parse(cls, writer_schema_json: str, order: Order = "source") -> Envelope:
         """Read what a table change's writer schema declares.
 
+        In:     order, the table's: a flattened row needs more for `source`.
         Out:    columns in the order of the source table.
-        Raises: SchemaError when the schema is not a table change envelope with its type names.
+        Raises: SchemaError when the schema is not a table change with its type names.
         """
-        return cls._of_tree(_envelope_tree(writer_schema_json))
+        return cls._of_tree(_change_tree(writer_schema_json), order)
 
     @classmethod
-    def _of_tree(cls, tree: Node) -> Envelope:
+    def _of_tree(cls, tree: Node, order: Order) -> Envelope:
+        if _kind(tree) is RecordKind.FLATTENED:
+            return cls._of_row(tree, order)
         source = _record(tree, "source")
         after = _record(tree, "after")
         return cls(
@@ -122,6 +131,20 @@ class Envelope:
             connector=_connector(tree["name"], source),
             columns=tuple(_avro_field(column) for column in after["fields"]),
             source_fields=tuple(entry["name"] for entry in source["fields"]),
+        )
+
+    @classmethod
+    def _of_row(cls, tree: Node, order: Order) -> Envelope:
+        added = Added.of(tree)
+        if order == "source":
+            require_ordered(tree["name"], added)
+        columns = [entry for entry in tree["fields"] if entry["name"] not in added.names]
+        return cls(
+            name=tree["name"],
+            connector=added.connector or "",
+            columns=tuple(_avro_field(column) for column in columns),
+            source_fields=added.source_fields(order),
+            added=added,
         )
 
 
@@ -156,19 +179,27 @@ def spark_schema(writer_schema_json: str) -> str:
 
 
 def reader_schema(
-    writer_schema_json: str, columns: Sequence[str], *, with_before: bool = False
+    writer_schema_json: str,
+    columns: Sequence[str],
+    order: Order = "source",
+    *,
+    with_before: bool = False,
 ) -> str:
     """Cut an envelope's writer schema down to what is read.
 
-    In:     columns the table needs; those the writer doesn't have are left out.
-    Out:    reader schema JSON: after{columns}, op, source{position, ts_ms, ts_us, snapshot}; if asked for,
-            before{columns} in front.
+    In:     columns the table needs; those the writer doesn't have are left out; the table's order.
+    Out:    reader schema JSON: after{columns}, op, source{position, ts_ms, ts_us, snapshot}, if asked for
+            before{columns}; of a flattened row the columns, and of what was added the same. No position for
+            order kafka.
     Raises: SchemaError when `source` lacks a field of the position, or one is of another type.
     """
-    tree = _envelope_tree(writer_schema_json)
-    envelope = Envelope._of_tree(tree)
-    needed = position_fields(envelope.connector)
-    optional = optional_position_fields(envelope.connector)
+    tree = _change_tree(writer_schema_json)
+    envelope = Envelope._of_tree(tree, order)
+    if envelope.added is not None:
+        wanted = ({*columns} - envelope.added.names) | {*envelope.added.read(order)}
+        kept = [entry for entry in tree["fields"] if entry["name"] in wanted]
+        return render_tree({**tree, "fields": kept})
+    needed, optional = _position(envelope.connector, order)
     missing = [name for name in needed if name not in envelope.source_fields]
     if missing:
         raise SchemaError(
@@ -188,14 +219,23 @@ def reader_schema(
     return render_tree({**tree, "fields": fields})
 
 
-def _envelope_tree(writer_schema_json: str) -> Node:
+def _position(connector: str, order: Order) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The fields of `source` that are needed, and those that are read if they are there."""
+    if order == "kafka":
+        return (), ()
+    return position_fields(connector), optional_position_fields(connector)
+
+
+def _change_tree(writer_schema_json: str) -> Node:
+    """The record of a table change; a flattened row that may be null is taken by itself."""
     tree = parse_tree(writer_schema_json)
     kind = _kind(tree)
-    if kind is not RecordKind.TABLE_CHANGE:
+    if kind is RecordKind.FLATTENED:
+        tree, _ = non_null(tree)
+    elif kind is not RecordKind.TABLE_CHANGE:
         # Only the name of a named type was looked at; others may carry anything as an attribute.
         name = tree["name"] if _is_named(tree) else "unnamed schema"
-        remedy = _FLATTENED_REMEDY if kind is RecordKind.FLATTENED else _OTHER_REMEDY
-        raise SchemaError(name, f"a {kind.value}, not a table change", remedy=remedy)
+        raise SchemaError(name, f"a {kind.value}, not a table change", remedy=_OTHER_REMEDY)
     if "connect.name" not in tree:
         raise SchemaError(
             tree["name"], "the schema carries no connect.name attributes", remedy=_METADATA_REMEDY
@@ -212,9 +252,12 @@ def _is_named(tree: Node) -> bool:
 
 
 def _kind(tree: Node) -> RecordKind:
-    if not isinstance(tree, dict) or tree.get("type") != "record":
+    node, _ = non_null(tree)
+    if not isinstance(node, dict) or node.get("type") != "record":
         return RecordKind.UNKNOWN
-    return _KIND_BY_LAST_NAME.get(tree["name"].rpartition(".")[2], RecordKind.UNKNOWN)
+    kind = _KIND_BY_LAST_NAME.get(node["name"].rpartition(".")[2], RecordKind.UNKNOWN)
+    # Only the row keeps what it was inside the envelope, where it may be null.
+    return kind if node is tree or kind is RecordKind.FLATTENED else RecordKind.UNKNOWN
 
 
 def _connector(envelope: str, source: Node) -> str:

@@ -21,9 +21,14 @@ from cdc_sink.table.connector_findings import (
     TOPIC_PREFIX,
     ConnectorReading,
 )
+from cdc_sink.table.transform_findings import is_judged
 
 _POLL_S = 0.2
 _KEPT = (TOPIC_PREFIX, CONVERTER, IGNORE_DEFAULT)
+
+
+def _is_kept(setting: str) -> bool:
+    return setting in _KEPT or is_judged(setting)
 
 
 class Connect:
@@ -54,7 +59,7 @@ class Connect:
             return [
                 ConnectorReading(
                     name=str(name),
-                    settings={k: v for k, v in one["info"]["config"].items() if k in _KEPT},
+                    settings={k: v for k, v in one["info"]["config"].items() if _is_kept(k)},
                     failed=dict(_failed_parts(one["status"])),
                 )
                 for name, one in sorted(answer.items())

@@ -36,6 +36,7 @@ from cdc_sink.table.findings import (
     check_target,
     check_topic,
 )
+from cdc_sink.table.transform_findings import check_transform
 
 Answer = TypeVar("Answer")
 
@@ -201,6 +202,7 @@ def _check_table(
             writer = next((one for one in servers.connectors if one.writes(table.topic)), None)
             findings += check_schemas(wish, schemas, topic)
             findings += check_defaults(wish, schemas, writer)
+            findings += check_transform(wish, schemas, writer)
             findings += [] if target is None else check_growth(wish, schemas, target)
     return findings
 

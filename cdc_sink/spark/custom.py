@@ -28,9 +28,9 @@ _sinks: dict[tuple[str, str], tuple[str, Sink]] = {}
 def read_changes(spark: SparkSession, table: Target) -> DataFrame:
     """Stream the changes of one table's topic, decoded and typed; custom pipelines start here.
 
-    Out:    one row per Kafka record: `key` struct, `op` (null for a tombstone, which carries no change),
-            `after` struct (null for deletes), `unavailable`, `position` struct<hi,lo>, `source_ts`,
-            `snapshot`, `topic`, `partition`, `offset`, `schema_id`.
+    Out:    one row per Kafka record: `key` struct, `op` (null for a tombstone, which carries no change; a
+            delete with `order: kafka`), `after` struct (null for deletes), `unavailable`, `position`
+            struct<hi,lo>, `source_ts`, `snapshot`, `topic`, `partition`, `offset`, `schema_id`.
     Raises: ConfigError when the session lacks a property or the subject has no schema yet;
             UnavailableError. A schema registered later stops the query; start it again.
     """

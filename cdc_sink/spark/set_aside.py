@@ -34,8 +34,10 @@ def mark_aside(changes: DataFrame, quarantined_keys: DataFrame | None) -> DataFr
         known = quarantined_keys.select("key").distinct().withColumn("waits", F.lit(True))
         marked = marked.join(F.broadcast(known), "key", "left")
         comes_later = comes_later | F.col("waits")
-    # A truncate concerns all keys, a tombstone carries no change: no key's quarantine holds them back.
-    is_of_key = F.col("key").isNotNull() & F.col("raw.value").isNotNull()
+    # A truncate concerns all keys, a tombstone carries no change: no key's quarantine holds them back. Where
+    # a tombstone is a delete, it has an op.
+    is_change = F.col("raw.value").isNotNull() | F.col("op").isNotNull()
+    is_of_key = F.col("key").isNotNull() & is_change
     aside = F.coalesce("fault", F.when(is_of_key & comes_later, F.lit(_LATER)))
     return marked.withColumn("aside", aside).select(*changes.columns, "aside")
 

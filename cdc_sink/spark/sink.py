@@ -107,8 +107,6 @@ class Sink:
         new = not_in(ledger, changes)
         if self.target.table.order == "source":
             new = require_applicable(new)
-        else:
-            new = new.withColumn("position", F.lit(None).cast(new.schema["position"].dataType))
         new, folded, plan = self._decide(new, table, ledger)
         try:
             failpoint(BATCH_FOLDED)

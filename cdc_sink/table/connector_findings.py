@@ -50,7 +50,7 @@ def check_defaults(
     if converter and not is_apicurio and settings.get(IGNORE_DEFAULT, "").lower() == "true":
         return
     try:
-        columns = Envelope.parse(schemas.value).columns
+        columns = Envelope.parse(schemas.value, wish.policy.order).columns
     except CdcSinkError:
         return  # reported by check_schemas
     for column in columns:

@@ -220,7 +220,9 @@ def _columns_of(
     wish: Wish, value_schema: str
 ) -> tuple[tuple[AvroField, ...] | None, list[Finding]]:
     try:
-        columns = with_options(Envelope.parse(value_schema).columns, wish.policy.options)
+        columns = with_options(
+            Envelope.parse(value_schema, wish.policy.order).columns, wish.policy.options
+        )
     except CdcSinkError as error:
         return None, [Finding.of(error)]
     faults: list[Finding] = []
@@ -316,7 +318,9 @@ def check_growth(wish: Wish, schemas: SchemaReading, target: TargetReading) -> I
     try:
         if schemas.key is not None:
             parse_key(schemas.key)
-        for one in with_options(Envelope.parse(schemas.value).columns, wish.policy.options):
+        for one in with_options(
+            Envelope.parse(schemas.value, wish.policy.order).columns, wish.policy.options
+        ):
             column_type(one)
     except CdcSinkError:
         return  # reported by check_schemas

@@ -23,6 +23,7 @@ from typing import Literal, Protocol
 from cdc_sink.change.avro_schema import MAX_DECIMAL_DIGITS
 from cdc_sink.change.avro_types import decimal_parts, decimal_type, list_element
 from cdc_sink.change.column_option import NO_OPTIONS, TableOptions
+from cdc_sink.change.flattened import Order
 from cdc_sink.change.text import has_text
 
 _LABEL = re.compile(
@@ -36,6 +37,10 @@ class Policy(Protocol):
     @property
     def mode(self) -> Literal["mirror", "append"]:
         """Whether the table holds the current rows or every change event."""
+
+    @property
+    def order(self) -> Order:
+        """What tells a redelivered change from a new one."""
 
     @property
     def schema_change(self) -> Literal["additive", "frozen"]:
@@ -63,6 +68,7 @@ class Rules:
     renames: Mapping[str, str] = field(default_factory=dict)
     options: TableOptions = NO_OPTIONS
     mode: Literal["mirror", "append"] = "mirror"
+    order: Order = "source"
 
 
 DEFAULT_POLICY = Rules()

@@ -64,7 +64,7 @@ class WriterSchemas:
 
     @cached_property
     def envelopes(self) -> dict[int, Envelope]:
-        """The change-event envelopes, by id. Raises SchemaError for anything else."""
+        """The change-event envelopes, flattened ones too, by id. Raises SchemaError for anything else."""
         return {i: self._envelope(text) for i, text in sorted(self.values.items())}
 
     @cached_property
@@ -142,7 +142,7 @@ class WriterSchemas:
         return replace(self, values=some, keys=found or self.keys)
 
     def _envelope(self, text: str) -> Envelope:
-        envelope = Envelope.parse(text)
+        envelope = Envelope.parse(text, self.policy.order)
         return replace(envelope, columns=with_options(envelope.columns, self.policy.options))
 
     def extend(self, columns: Sequence[Column]) -> tuple[Column, ...]:

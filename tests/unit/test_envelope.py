@@ -92,7 +92,6 @@ def test_the_record_name_says_what_a_record_is(name: str, kind: RecordKind) -> N
     [
         ("io.debezium.connector.mysql.SchemaChangeValue", RecordKind.SCHEMA_CHANGE),
         ("io.debezium.connector.postgresql.MessageValue", RecordKind.MESSAGE),
-        ("shop.public.customers.Value", RecordKind.FLATTENED),
         ("com.acme.Order", RecordKind.UNKNOWN),
     ],
 )
@@ -102,12 +101,6 @@ def test_a_record_that_is_no_table_change_is_refused_by_name(record: str, kind: 
     with pytest.raises(SchemaError, match=kind.value) as caught:
         Envelope.parse(schema)
     assert caught.value.where == record
-
-
-def test_a_flattened_topic_is_told_to_drop_the_transform() -> None:
-    schema = json.dumps({"type": "record", "name": "a.Value", "fields": []})
-    with pytest.raises(SchemaError, match="remove the ExtractNewRecordState transform"):
-        Envelope.parse(schema)
 
 
 @pytest.mark.parametrize("text", ["", "not json", "{}", '{"type":"record"}', '["null","a.B"]', "7"])
