@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from cdc_sink.change.outbox import KEY_ID, key_schema, value_schema
 from cdc_sink.clients.catalog import load_table, session_properties
 from cdc_sink.clients.preflight import columns_of
 from cdc_sink.clients.progress import read_ledger
@@ -158,4 +159,7 @@ def _read_versions(target: Target, registry: Registry, written: tuple[int, ...])
             f"the registry has no schema under {topic}-key and {topic}-value yet",
             remedy="start the connector and let it write its first record",
         )
+    if target.table.outbox:
+        values = {i: value_schema(text) for i, text in values.items()}
+        keys = {KEY_ID: key_schema()}
     return Versions(values, keys, written)

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from pyiceberg.table import Table
 
 from cdc_sink import config
+from cdc_sink.change.outbox import key_schema, value_schema
 from cdc_sink.clients.catalog import load_table, open_catalog
 from cdc_sink.clients.connect import Connect
 from cdc_sink.clients.kafka import Cluster
@@ -196,13 +197,14 @@ def _check_table(
     if ledger is not None and topic is not None:
         findings += check_ledger(wish, ledger, servers.cluster_id, topic)
     if (registry := servers.registry) is not None:
-        schemas = _attempt(findings, lambda: _read_schemas(registry, table.topic))
+        schemas = _attempt(findings, lambda: _read_schemas(registry, table))
         if schemas is not None:
             levels[f"{table.topic}-value"] = schemas.compatibility
             writer = next((one for one in servers.connectors if one.writes(table.topic)), None)
             findings += check_schemas(wish, schemas, topic)
-            findings += check_defaults(wish, schemas, writer)
-            findings += check_transform(wish, schemas, writer)
+            if not table.outbox:
+                findings += check_defaults(wish, schemas, writer)
+                findings += check_transform(wish, schemas, writer)
             findings += [] if target is None else check_growth(wish, schemas, target)
     return findings
 
@@ -227,14 +229,15 @@ def _read_topic(cluster: Cluster, topic: str) -> TopicReading | None:
     )
 
 
-def _read_schemas(registry: Registry, topic: str) -> SchemaReading:
+def _read_schemas(registry: Registry, table: config.Table) -> SchemaReading:
+    topic = table.topic
     values = list(registry.versions(f"{topic}-value").values())
     keys = list(registry.versions(f"{topic}-key").values())
-    return SchemaReading(
-        value=values[-1] if values else None,
-        key=keys[-1] if keys else None,
-        compatibility=registry.compatibility(f"{topic}-value") if values else None,
-    )
+    compatibility = registry.compatibility(f"{topic}-value") if values else None
+    value, key = (found[-1] if found else None for found in (values, keys))
+    if table.outbox and value is not None:
+        value, key = value_schema(value), key_schema()
+    return SchemaReading(value, key, compatibility)
 
 
 def _read_target(catalog: config.Catalog, table: config.Table) -> TargetReading | None:

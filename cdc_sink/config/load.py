@@ -191,6 +191,8 @@ def _expand_table(table: Any, shared: Mapping[str, Any], namespace: str) -> Any:
     if not isinstance(table, dict):
         return table
     expanded = {**shared, **table}
+    if expanded.get("outbox") is True and "order" not in table:
+        expanded["order"] = "kafka"
     topic = table.get("topic")
     if expanded.get("target") is None and isinstance(topic, str):
         last = topic.rpartition(".")[2].lower()
@@ -240,15 +242,22 @@ def _cross_problems(expanded: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(
                 f"tables.{index}.target", "dead_letters is the table of set-aside records"
             )
-        if row.get("mode") == "append":
-            for name in ("source", "bucket_column"):
-                if row.get(name) is not None:
-                    yield Problem(
-                        f"tables.{index}.{name}",
-                        "has no meaning with `mode: append`: events are no rows to compare or to bucket",
-                    )
-        if row.get("buckets") == 0 and row.get("bucket_column") is not None:
-            yield Problem(f"tables.{index}.bucket_column", "has no meaning with `buckets: 0`")
+        yield from _meaningless(index, row)
+
+
+def _meaningless(index: int, row: Mapping[str, Any]) -> Iterator[Problem]:
+    """Settings of one table that another one leaves without a meaning."""
+    rules = [
+        ("bucket_column", row.get("buckets") == 0, "`buckets: 0`"),
+        ("bucket_column", row.get("mode") == "append", "`mode: append`: events have no buckets"),
+        ("source", row.get("mode") == "append", "`mode: append`: events are no rows to compare"),
+        ("source", row.get("outbox") is True, "`outbox: true`: events are no rows to compare"),
+    ]
+    for name, is_void, why in rules:
+        if is_void and row.get(name) is not None:
+            yield Problem(f"tables.{index}.{name}", f"has no meaning with {why}")
+    if row.get("outbox") is True and row.get("order") == "source":
+        yield Problem(f"tables.{index}.order", "events of an outbox have no source position")
 
 
 def _repeated(rows: Sequence[Mapping[str, Any]], key: str) -> Iterator[Problem]:

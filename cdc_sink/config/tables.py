@@ -36,6 +36,12 @@ class TableSettings(Frozen):
         "Connect's JsonConverter with schemas; default confluent: what Confluent's converter writes, and "
         "Apicurio's with as-confluent",
     )
+    outbox: bool = Field(
+        default=False,
+        description="the topic has events of Debezium's outbox router, which have no envelope: the table "
+        "holds a row per event, named by the record's header `id`, and `order` is kafka; default false: "
+        "the topic has the changes of a table",
+    )
     order: Literal["source", "kafka"] = Field(
         default="source",
         description="what tells a redelivered change from a new one: source, its position in the source's "

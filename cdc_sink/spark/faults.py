@@ -131,7 +131,15 @@ def _position_sentence(_fault: Fault) -> tuple[str, str]:
     )
 
 
+def _event_id_sentence(_fault: Fault) -> tuple[str, str]:
+    return (
+        "the record has no header `id`, which names an event of the outbox",
+        "give the topic of Debezium's outbox router, or set `outbox: false` for this table",
+    )
+
+
 _SENTENCES = {
+    "event_id": _event_id_sentence,
     "frame": _frame_sentence,
     "key": _frame_sentence,
     "op": _op_sentence,

@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame
 from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Target
 from cdc_sink.errors import ConfigError
+from cdc_sink.spark.outbox import Outbox
 
 
 class Input(Protocol):
@@ -59,6 +60,11 @@ def input_of(target: Target, registry: Registry) -> Input:
 
     Raises: ConfigError when nothing here reads them.
     """
+    records = _wire_of(target, registry)
+    return Outbox(records) if target.table.outbox else records
+
+
+def _wire_of(target: Target, registry: Registry) -> Input:
     wire = target.table.wire
     if wire == "confluent":
         return Confluent(registry)
