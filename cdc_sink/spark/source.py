@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from cdc_sink.change.framing import HEADER_WIRES
 from cdc_sink.clients.kafka import Cluster, spark_kafka_options
 from cdc_sink.config import Target
 from cdc_sink.errors import StateError
@@ -85,17 +86,21 @@ def read_records(
 
     In:  `next_offsets` of the table's ledger, every partition named, or None to begin at the earliest record.
          Spark reads them only when the checkpoint is new.
-    Out: one row per record: key, value, topic, partition, offset, timestamp.
+    Out: one row per record: key, value, topic, partition, offset, timestamp; headers where the table's
+         `wire` needs them.
     """
+    with_headers = target.table.wire in HEADER_WIRES
+    more = ("headers",) if with_headers else ()
     reader = spark.readStream.format("kafka").options(**reader_options(target))
     return (
         reader.option("subscribe", target.table.topic)
         .option("startingOffsets", _starting(target, next_offsets))
+        .option("includeHeaders", str(with_headers).lower())
         .option("failOnDataLoss", "true")
         .option("maxOffsetsPerTrigger", str(target.table.max_records_per_batch))
         .option("maxRecordsPerPartition", str(RECORDS_PER_TASK))
         .load()
-        .select("key", "value", "topic", "partition", "offset", "timestamp")
+        .select("key", "value", "topic", "partition", "offset", "timestamp", *more)
     )
 
 
