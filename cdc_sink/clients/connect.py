@@ -21,9 +21,10 @@ from cdc_sink.table.connector_findings import (
     TOPIC_PREFIX,
     ConnectorReading,
 )
+from cdc_sink.table.wire_findings import WIRE_SETTINGS
 
 _POLL_S = 0.2
-_KEPT = (TOPIC_PREFIX, CONVERTER, IGNORE_DEFAULT)
+_KEPT = (TOPIC_PREFIX, CONVERTER, IGNORE_DEFAULT, *WIRE_SETTINGS)
 
 
 class Connect:
