@@ -7,6 +7,8 @@ Rules owned here:
   therefore a fault, never a schema id.
 - Faults have a fixed order and the same names in Python and in SQL: they are reason codes of dead
   letters.
+- A record of another framing that can't be rewritten into this one (framing.py) carries a fault mark in
+  its place: bytes that are no frame, and that say which fault it is.
 
 Source: Confluent wire format (magic 0); Apicurio 2.6 `as-confluent=true`, `use-id=contentId`.
 """
@@ -25,6 +27,14 @@ _MAX_SCHEMA_ID: Final = (1 << 32) - 1
 SHORT_VALUE: Final = "short_value"
 WRONG_MAGIC: Final = "wrong_magic"
 EIGHT_BYTE_ID: Final = "eight_byte_id"
+SHORT_LONG_ID: Final = "short_long_id"
+ID_OUT_OF_RANGE: Final = "id_out_of_range"
+NO_ID_HEADER: Final = "no_id_header"
+BAD_ID_HEADER: Final = "bad_id_header"
+
+# The job that fails tells the first nine bytes of what it failed at: a mark is no longer than that.
+_MARK: Final = b"\xffcdcsink"
+_MARKED: Final = (SHORT_LONG_ID, ID_OUT_OF_RANGE, NO_ID_HEADER, BAD_ID_HEADER)
 
 
 class Tombstone(Enum):
@@ -53,15 +63,27 @@ class FramingError(ValueError):
         self.saw = saw
 
 
+def fault_mark(code: str) -> bytes:
+    """The bytes that stand for a key or value that can't be rewritten into a frame."""
+    return _MARK + bytes([_MARKED.index(code)])
+
+
+def marked_fault(value: bytes) -> str | None:
+    """The code that a fault mark stands for; None for any other bytes."""
+    return next((code for code in _MARKED if value == fault_mark(code)), None)
+
+
 def parse_frame(value: bytes | None) -> Frame | Tombstone:
     """Split a record's value into schema id and Avro body, or recognise a tombstone.
 
-    Raises: FramingError with code short_value, wrong_magic or eight_byte_id.
+    Raises: FramingError with code short_value, wrong_magic, eight_byte_id or that of a fault mark.
     """
     if value is None:
         return TOMBSTONE
     if len(value) < PREFIX_BYTES:
         raise FramingError(SHORT_VALUE, f"{len(value)} bytes, fewer than {PREFIX_BYTES}")
+    if (code := marked_fault(value)) is not None:
+        raise FramingError(code, "a fault mark")
     if value[0] != MAGIC:
         raise FramingError(WRONG_MAGIC, f"first byte {value[0]:#04x}, expected 0x00")
     schema_id = int.from_bytes(value[1:PREFIX_BYTES], "big")
@@ -82,11 +104,13 @@ def framing_fault_sql(value_sql: str) -> str:
 
     In: value_sql, a binary column; NULL (a tombstone) is sound.
     """
+    marks = " ".join(f"WHEN X'{fault_mark(code).hex()}' THEN '{code}'" for code in _MARKED)
     id_is_zero = f"substring({value_sql}, 2, 4) = X'00000000'"
     return (
         f"(CASE WHEN {value_sql} IS NULL THEN NULL"
         f" WHEN length({value_sql}) < {PREFIX_BYTES} THEN '{SHORT_VALUE}'"
-        f" WHEN substring({value_sql}, 1, 1) <> X'00' THEN '{WRONG_MAGIC}'"
+        f" WHEN substring({value_sql}, 1, 1) <> X'00'"
+        f" THEN CASE {value_sql} {marks} ELSE '{WRONG_MAGIC}' END"
         f" WHEN length({value_sql}) >= {_EIGHT_BYTE_PREFIX} AND {id_is_zero}"
         f" THEN '{EIGHT_BYTE_ID}' END)"
     )

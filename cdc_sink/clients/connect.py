@@ -22,9 +22,10 @@ from cdc_sink.table.connector_findings import (
     ConnectorReading,
 )
 from cdc_sink.table.transform_findings import is_judged
+from cdc_sink.table.wire_findings import WIRE_SETTINGS
 
 _POLL_S = 0.2
-_KEPT = (TOPIC_PREFIX, CONVERTER, IGNORE_DEFAULT)
+_KEPT = (TOPIC_PREFIX, CONVERTER, IGNORE_DEFAULT, *WIRE_SETTINGS)
 
 
 def _is_kept(setting: str) -> bool:

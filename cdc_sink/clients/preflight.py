@@ -22,6 +22,7 @@ from cdc_sink.clients.connect import Connect
 from cdc_sink.clients.kafka import Cluster
 from cdc_sink.clients.progress import read_ledger
 from cdc_sink.clients.registry import Registry
+from cdc_sink.clients.schema_lookup import native_apis
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.columns import CDC_COLUMN, Column, plain_type
 from cdc_sink.table.connector_findings import ConnectorReading, check_connectors, check_defaults
@@ -38,6 +39,7 @@ from cdc_sink.table.findings import (
     check_topic,
 )
 from cdc_sink.table.transform_findings import check_transform
+from cdc_sink.table.wire_findings import check_wire
 
 Answer = TypeVar("Answer")
 
@@ -196,11 +198,14 @@ def _check_table(
             findings += check_topic(wish, topic, ledger)
     if ledger is not None and topic is not None:
         findings += check_ledger(wish, ledger, servers.cluster_id, topic)
+    if table.wire.startswith("apicurio"):
+        _attempt(findings, lambda: native_apis(pipeline.registry.url))
+    writer = next((one for one in servers.connectors if one.writes(table.topic)), None)
+    findings += check_wire(table.name, table.wire, writer)
     if (registry := servers.registry) is not None:
         schemas = _attempt(findings, lambda: _read_schemas(registry, table))
         if schemas is not None:
             levels[f"{table.topic}-value"] = schemas.compatibility
-            writer = next((one for one in servers.connectors if one.writes(table.topic)), None)
             findings += check_schemas(wish, schemas, topic)
             if not table.outbox:
                 findings += check_defaults(wish, schemas, writer)

@@ -31,10 +31,17 @@ def read_changes(spark: SparkSession, table: Target) -> DataFrame:
     Out:    one row per Kafka record: `key` struct, `op` (null for a tombstone, which carries no change; a
             delete with `order: kafka`), `after` struct (null for deletes), `unavailable`, `position`
             struct<hi,lo>, `source_ts`, `snapshot`, `topic`, `partition`, `offset`, `schema_id`.
-    Raises: ConfigError when the session lacks a property or the subject has no schema yet;
+    Raises: ConfigError when the session lacks a property, the subject has no schema yet, the topic is an
+            outbox, or the table's `wire` isn't confluent, whose ids are those of the subject's versions;
             UnavailableError. A schema registered later stops the query; start it again.
     """
     require_session(spark, table.pipeline)
+    if table.table.wire != "confluent" or table.table.outbox:
+        raise ConfigError(
+            table.where,
+            f"`read_changes` reads `wire: confluent` without `outbox` only, not {table.table.wire}",
+            remedy="let the connector's converters write confluent, or let `cdc-sink run` write the table",
+        )
     services, topic = Services.of(table.pipeline), table.table.topic
     registry = services.registry
     values, keys = registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key")

@@ -9,6 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from cdc_sink.change.wire import (
+    BAD_ID_HEADER,
+    ID_OUT_OF_RANGE,
+    NO_ID_HEADER,
+    SHORT_LONG_ID,
+    marked_fault,
+)
 from cdc_sink.errors import CdcSinkError, RecordError, RecordRef
 
 MARK = "cdc-sink"
@@ -75,6 +82,19 @@ def read_value_fault(text: str) -> tuple[str, str] | None:
     return (found.group(1), found.group(2)) if found else None
 
 
+_ANOTHER_WIRE = (
+    "compare `wire` of this table with the connector's converters; look for another producer "
+    "on this topic"
+)
+_MARKED = {
+    SHORT_LONG_ID: "is shorter than a zero byte and an 8-byte schema id",
+    ID_OUT_OF_RANGE: "has a schema id that is zero, or larger than any a registry gives; a 4-byte id read as "
+    "8 bytes looks like this",
+    NO_ID_HEADER: "has no header with its schema id",
+    BAD_ID_HEADER: "has a header with its schema id in another layout than `wire` says",
+}
+
+
 def _frame_sentence(fault: Fault) -> tuple[str, str]:
     what = "key" if fault.code == "key" else "value"
     if fault.length < 0:
@@ -83,6 +103,8 @@ def _frame_sentence(fault: Fault) -> tuple[str, str]:
             "a table that mirrors its source needs a key: give the source table a primary key, set "
             "message.key.columns on the connector, or keep every event with `mode: append`",
         )
+    if (code := marked_fault(fault.head)) is not None:
+        return f"the {what} {_MARKED[code]}", _ANOTHER_WIRE
     if fault.length < 5:
         return (
             f"the {what} has {fault.length} bytes, a framed Avro {what} has at least 5",
@@ -96,7 +118,8 @@ def _frame_sentence(fault: Fault) -> tuple[str, str]:
     if not any(fault.head[1:5]):
         return (
             f"the {what} has schema id 0 in its first 4 bytes: this is the 8-byte framing",
-            f"set {what}.converter.apicurio.registry.as-confluent=true and use-id=contentId",
+            "set `wire: apicurio_8_byte` for this table, or "
+            f"{what}.converter.apicurio.registry.as-confluent=true and use-id=contentId",
         )
     return (
         f"the {what}'s writer schema id {fault.unknown_schema_id} is not among those fetched",

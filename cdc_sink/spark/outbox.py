@@ -64,10 +64,10 @@ class Outbox:
         )
         value = F.when(F.col("value").isNull(), F.concat(F.lit(frame_prefix(EMPTY_ID)), row))
         body = F.expr(f"substring(value, {PREFIX_BYTES + 1})")
-        is_framed = F.length("value") >= PREFIX_BYTES
+        is_framed = F.expr(f"length(value) >= {PREFIX_BYTES} AND startswith(value, X'00')")
         value = value.when(is_framed, F.concat(F.substring("value", 1, PREFIX_BYTES), row, body))
         key = F.concat(F.lit(frame_prefix(KEY_ID)), to_avro(F.col("event_id"), '"string"'))
-        # A value that is too short to be framed stays as it is, and is named as that.
+        # A value that is not framed stays as it is, and is named as that.
         return named.withColumns({"key": key, "value": value.otherwise(F.col("value"))}).drop(
             "event_id"
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from cdc_sink.change.framing import HEADER_WIRES
 from cdc_sink.clients.kafka import Cluster, spark_kafka_options
 from cdc_sink.config import Target
 from cdc_sink.errors import StateError
@@ -88,7 +89,7 @@ def read_records(
     Out: one row per record: key, value, topic, partition, offset, timestamp; headers where the table's
          records can't be read without.
     """
-    with_headers = target.table.outbox
+    with_headers = target.table.outbox or target.table.wire in HEADER_WIRES
     more = ("headers",) if with_headers else ()
     reader = spark.readStream.format("kafka").options(**reader_options(target))
     return (

@@ -65,7 +65,8 @@ FRAMES = {
     "8-byte id": (
         value(lambda good: good[:1] + bytes(4) + good[1:]),
         "the value has schema id 0 in its first 4 bytes: this is the 8-byte framing",
-        "set value.converter.apicurio.registry.as-confluent=true and use-id=contentId",
+        "set `wire: apicurio_8_byte` for this table, or "
+        "value.converter.apicurio.registry.as-confluent=true and use-id=contentId",
     ),
     "no key": (
         lambda topic: topic.raw(None, topic.value(event())),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from http_double import running_double
 from iceberg_tables import catalog_in, commit, ledger, make_table
 from pyiceberg.catalog.sql import SqlCatalog
 
@@ -78,3 +79,32 @@ def test_an_existing_table_is_judged_though_every_server_is_silent(
     assert [one.level for one in found if one.where == "table shop.customers"] == [level]
     silent = [one.where.partition(" ")[0] for one in found if one.exit_code == 3]
     assert silent == ["registry", "kafka"]
+
+
+def test_global_ids_without_an_apicurio_registry_are_found_before_the_start(tmp_path: Path) -> None:
+    tables = [
+        {"topic": "t", "target": "shop.customers", "wire": wire}
+        for wire in ("apicurio_8_byte", "apicurio_headers", "confluent_headers")
+    ]
+    for table, found in ((tables[0], 1), (tables[1], 1), (tables[2], 0)):
+        said = [one.saw for one in check_pipeline(pipeline(tmp_path, tables=[table]))]
+        assert sum("isn't the address of an Apicurio registry" in saw for saw in said) == found
+
+
+def test_the_connectors_converters_are_compared_with_the_tables_wire(tmp_path: Path) -> None:
+    settings = {
+        "topic.prefix": "shop",
+        "value.converter": "io.apicurio.registry.utils.converter.AvroConverter",
+        "value.converter.apicurio.registry.headers.enabled": "true",
+    }
+    status = {"connector": {"state": "RUNNING"}, "tasks": []}
+    with running_double() as double:
+        double.answers["/connectors"] = (
+            200,
+            {"pg": {"info": {"config": settings}, "status": status}},
+        )
+        tables = [{"topic": "shop.public.customers", "target": "shop.customers"}]
+        found = check_pipeline(pipeline(tmp_path, tables=tables, connect={"url": double.url}))
+    assert [one.saw for one in found if "value.converter writes" in one.saw] == [
+        "connector pg's value.converter writes apicurio_headers, and the table's `wire` is confluent"
+    ]

@@ -8,10 +8,12 @@ from cdc_sink.change.wire import (
     TOMBSTONE,
     Frame,
     FramingError,
+    fault_mark,
     frame_prefix,
     framing_fault_sql,
     parse_frame,
 )
+from cdc_sink.table.dead_letters import MESSAGES
 
 
 @given(st.integers(1, 2**32 - 1), st.binary())
@@ -79,3 +81,13 @@ def test_the_sql_tests_null_first_and_the_faults_in_the_same_order() -> None:
         for part in ("`value` IS NULL", "short_value", "wrong_magic", "eight_byte_id")
     ]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    "code", ["short_long_id", "id_out_of_range", "no_id_header", "bad_id_header"]
+)
+def test_a_fault_mark_says_its_code_in_python_and_in_sql(code: str) -> None:
+    assert fault_of(fault_mark(code)) == code
+    assert f"WHEN X'{fault_mark(code).hex()}' THEN '{code}'" in framing_fault_sql("value")
+    assert len(fault_mark(code)) <= 9  # what a failed job tells of a value
+    assert code in MESSAGES

@@ -1,0 +1,95 @@
+"""Converters that don't write the usual framing: what Apicurio's real one sends ends in an equal table."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import httpx2
+import pytest
+
+from cdc_sink.clients.preflight import check_pipeline
+from cdc_sink.stack.cache import AVRO_CONVERTER
+from cdc_sink.stack.stack import Stack
+from tests.stack.pipelines import Lake, require_equal, streaming, wait_for_records
+
+# The worker's own converters are left alone: these are the connector's. What isn't said is the default.
+CASES = {
+    "apicurio_headers": {"headers.enabled": "true"},
+    "apicurio_headers by content": {"headers.enabled": "true", "use-id": "contentId"},
+    "apicurio_8_byte": {"headers.enabled": "false", "as-confluent": "false", "use-id": "globalId"},
+}
+
+
+def execute(stack: Stack, *statements: str) -> None:
+    with closing(stack.postgres.connect("shop")) as opened, opened.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def converters(stack: Stack, settings: dict[str, str]) -> dict[str, str]:
+    given = {"auto-register": "true", "url": native_url(stack), **settings}
+    of_both = {f".apicurio.registry.{name}": value for name, value in given.items()}
+    return {
+        f"{side}.converter{name}": value
+        for side in ("key", "value")
+        for name, value in {"": AVRO_CONVERTER, **of_both}.items()
+    }
+
+
+def native_url(stack: Stack) -> str:
+    return stack.registry_url.replace("/ccompat/v7", "/registry/v2")
+
+
+def part_global_from_content_ids(stack: Stack, name: str) -> None:
+    """One content under several names has one content id and several global ids."""
+    ids = []
+    for number in range(5):
+        headers = {
+            "Content-Type": "application/json; artifactType=AVRO",
+            "X-Registry-ArtifactId": f"{name}{number}",
+        }
+        answer = httpx2.post(
+            f"{native_url(stack)}/groups/default/artifacts", headers=headers, content='"string"'
+        )
+        assert answer.status_code == 200
+        ids.append((answer.json()["globalId"], answer.json()["contentId"]))
+    assert len({content for _, content in ids}) == 1
+    assert ids[-1][0] != ids[-1][1]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_table_equals_its_source_whatever_frames_its_records(
+    stack: Stack, lake: Lake, case: str
+) -> None:
+    name = "frames_" + case.replace(" ", "_")
+    table, topic = f"public.{name}", f"{name}.public.{name}"
+    execute(
+        stack,
+        f"CREATE TABLE {name} (id int PRIMARY KEY, name text, total numeric(10,2))",
+        f"INSERT INTO {name} SELECT i, 'first', i / 7.0 FROM generate_series(1, 100) i",
+    )
+    part_global_from_content_ids(stack, name)
+    settings = stack.postgres_connector(name, "shop", [table], slot=name)
+    stack.add_connector(name, settings | converters(stack, CASES[case]))
+    wait_for_records(stack, topic, 100)
+    wire = case.split()[0]
+    wish = {"topic": topic, "wire": wire, "source": {"database": "postgres", "table": table}}
+    pipeline = lake.pipeline(wish, connect={"url": stack.connect_url})
+    with streaming(pipeline, lake.spark) as running:
+        require_equal(pipeline)
+        execute(
+            stack,
+            f"UPDATE {name} SET name = 'second' WHERE id % 3 = 0",
+            f"DELETE FROM {name} WHERE id % 5 = 0",
+            f"UPDATE {name} SET id = id + 1000 WHERE id = 1",
+            f"ALTER TABLE {name} ADD COLUMN more int",
+            f"INSERT INTO {name} VALUES (200, 'new', 1, 7)",
+            f"UPDATE {name} SET more = id WHERE id < 50",
+        )
+        require_equal(pipeline)
+        assert running.queries[0].error is None
+    assert [one for one in check_pipeline(pipeline) if ".converter" in one.saw] == []
+    other = lake.pipeline({**wish, "wire": "confluent"}, connect={"url": stack.connect_url})
+    told = [one.remedy for one in check_pipeline(other) if ".converter writes" in one.saw]
+    assert [remedy.split(" for ")[0] for remedy in told] == [f"set `wire: {wire}`"] * 2
+    stack.remove_connector(name)
