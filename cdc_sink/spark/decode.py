@@ -129,7 +129,7 @@ def decode(
 
 
 def _known(schemas: WriterSchemas, schema_id: int, columns: Sequence[Column]) -> list[str]:
-    return [source.field.name for source in schemas.sources(schema_id, columns).values()]
+    return [source.field.decoded_name for source in schemas.sources(schema_id, columns).values()]
 
 
 def _sent_type(key_field: AvroField) -> str:
@@ -161,7 +161,7 @@ class _Projection:
         whens = []
         for i in self.schemas.key_fields:
             parts = [
-                f"{literal(name)}, {source.sql(f'k{i}.{quote(source.field.name)}', types[name])}"
+                f"{literal(name)}, {source.sql(f'k{i}.{quote(source.field.decoded_name)}', types[name])}"
                 for name, source in self.schemas.key_sources(i, self.columns).items()
             ]
             whens.append(f"WHEN k{i} IS NOT NULL THEN named_struct({', '.join(parts)})")
@@ -235,7 +235,7 @@ class _Projection:
             source = sources.get(c.name)
             reason = source.fault_reason(c.type) if source else None
             if source is not None and reason is not None:
-                value = f"v{i}.after.{quote(source.field.name)}"
+                value = f"v{i}.after.{quote(source.field.decoded_name)}"
                 bad = f"({source.sql(value, c.type, fault=set_aside)}) IS NULL"
                 text = literal(f"value|{c.name}: {reason}")
                 given = source.given(value)
@@ -252,7 +252,9 @@ class _Projection:
             for c in self.columns:
                 source, sql = sources.get(c.name), "NULL"
                 if source is not None:
-                    sql = source.sql(f"v{i}.after.{quote(source.field.name)}", c.type, fault=fault)
+                    sql = source.sql(
+                        f"v{i}.after.{quote(source.field.decoded_name)}", c.type, fault=fault
+                    )
                 parts.append(f"{literal(c.name)}, CAST({sql} AS {spark_type(c.type)})")
             return f"CASE WHEN v{i}.after IS NOT NULL THEN named_struct({', '.join(parts)}) END"
 
@@ -264,7 +266,9 @@ class _Projection:
 
         def names(i: int) -> str:
             tests = {
-                name: unavailable_sql(source.field, f"v{i}.after.{quote(source.field.name)}")
+                name: unavailable_sql(
+                    source.field, f"v{i}.after.{quote(source.field.decoded_name)}"
+                )
                 for name, source in self.schemas.sources(i, self.columns).items()
             }
             found = {name: sql for name, sql in tests.items() if sql}
