@@ -9,6 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from cdc_sink.change.wire import (
+    JSON_LAYOUT,
+    JSON_PAYLOAD,
+    JSON_SCHEMA,
+    NO_JSON,
+    NO_SCHEMA,
+    marked_fault,
+)
 from cdc_sink.errors import CdcSinkError, RecordError, RecordRef
 
 MARK = "cdc-sink"
@@ -75,6 +83,26 @@ def read_value_fault(text: str) -> tuple[str, str] | None:
     return (found.group(1), found.group(2)) if found else None
 
 
+_OTHER_PRODUCER = "look for another producer on this topic, or a converter other than JsonConverter"
+# What was seen of a key or value under `wire: json`, and what helps.
+_UNFRAMED = {
+    NO_JSON: ("the {} is no JSON text", _OTHER_PRODUCER),
+    NO_SCHEMA: (
+        "the {} is JSON without its Connect schema",
+        "set {}.converter.schemas.enable=true on the connector",
+    ),
+    JSON_LAYOUT: (
+        'the {} is JSON, but not {{"schema":…,"payload":…}} as JsonConverter writes it',
+        _OTHER_PRODUCER,
+    ),
+    JSON_SCHEMA: ("the {}'s schema is none of Kafka Connect's", _OTHER_PRODUCER),
+    JSON_PAYLOAD: (
+        "the {}'s payload does not fit its schema",
+        "set {}.converter.decimal.format=BASE64 on the connector, or look for another producer on this topic",
+    ),
+}
+
+
 def _frame_sentence(fault: Fault) -> tuple[str, str]:
     what = "key" if fault.code == "key" else "value"
     if fault.length < 0:
@@ -83,6 +111,9 @@ def _frame_sentence(fault: Fault) -> tuple[str, str]:
             "mirror tables need a key: give the source table a primary key, or set "
             "message.key.columns on the connector",
         )
+    if (code := marked_fault(fault.head)) is not None:
+        saw, remedy = _UNFRAMED[code]
+        return saw.format(what), remedy.format(what)
     if fault.length < 5:
         return (
             f"the {what} has {fault.length} bytes, a framed Avro {what} has at least 5",

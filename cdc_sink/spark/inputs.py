@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame
 from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Target
 from cdc_sink.errors import ConfigError
+from cdc_sink.spark.json_input import Json
 
 
 class Input(Protocol):
@@ -62,8 +63,23 @@ def input_of(target: Target, registry: Registry) -> Input:
     wire = target.table.wire
     if wire == "confluent":
         return Confluent(registry)
+    if wire == "json":
+        return Json(target.where)
     raise ConfigError(
         target.where,
         f"`wire: {wire}` can't be read yet",
         remedy="let the converters write confluent",
     )
+
+
+def require_registered(target: Target) -> None:
+    """Refuse a table whose schemas no registry has, where they must be known before any record is read.
+
+    Raises: ConfigError.
+    """
+    if target.table.wire == "json":
+        raise ConfigError(
+            target.where,
+            "under `wire: json` schemas are in the records, no registry has them",
+            remedy="use Avro converters, or look at what `cdc-sink run` makes of the records",
+        )
