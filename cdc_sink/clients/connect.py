@@ -21,9 +21,10 @@ from cdc_sink.table.connector_findings import (
     TOPIC_PREFIX,
     ConnectorReading,
 )
+from cdc_sink.table.json_findings import SETTINGS as JSON_SETTINGS
 
 _POLL_S = 0.2
-_KEPT = (TOPIC_PREFIX, CONVERTER, IGNORE_DEFAULT)
+_KEPT = (TOPIC_PREFIX, CONVERTER, IGNORE_DEFAULT, *JSON_SETTINGS)
 
 
 class Connect:

@@ -36,6 +36,7 @@ from cdc_sink.table.findings import (
     check_target,
     check_topic,
 )
+from cdc_sink.table.json_findings import check_json
 
 Answer = TypeVar("Answer")
 
@@ -194,11 +195,13 @@ def _check_table(
             findings += check_topic(wish, topic, ledger)
     if ledger is not None and topic is not None:
         findings += check_ledger(wish, ledger, servers.cluster_id, topic)
-    if (registry := servers.registry) is not None:
+    writer = next((one for one in servers.connectors if one.writes(table.topic)), None)
+    findings += check_json(table.name, table.wire, writer)
+    # JSON records carry their schemas themselves.
+    if (registry := servers.registry) is not None and table.wire != "json":
         schemas = _attempt(findings, lambda: _read_schemas(registry, table.topic))
         if schemas is not None:
             levels[f"{table.topic}-value"] = schemas.compatibility
-            writer = next((one for one in servers.connectors if one.writes(table.topic)), None)
             findings += check_schemas(wish, schemas, topic)
             findings += check_defaults(wish, schemas, writer)
             findings += [] if target is None else check_growth(wish, schemas, target)
