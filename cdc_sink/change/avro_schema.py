@@ -38,6 +38,9 @@ MAX_TYPES: Final = 300_000
 MAX_DEPTH: Final = 128
 MAX_NAME_CHARS: Final = 2_000
 
+# Attribute of a field whose source's own name Avro refuses.
+SOURCE_NAME: Final = "cdc-sink.source-name"
+
 _PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "string", "bytes"})
 _RECORDS = frozenset({"record", "error"})
 _NAMED = _RECORDS | {"enum", "fixed"}
@@ -239,6 +242,8 @@ def _entries(schema: dict[str, Any], record: _Place) -> list[dict[str, Any]]:
         _require_simple_name(name, record)
         if name in seen:
             _refuse(record, f"two fields are called {_shown(name)}")
+        if not _is_text(entry.get(SOURCE_NAME, name)):
+            _refuse(record, f"the source's name of {_shown(name)} is not a printable text")
         seen.add(name)
     return entries
 
@@ -278,10 +283,16 @@ def _declared_name(schema: dict[str, Any], place: _Place) -> str:
 
 
 def _require_simple_name(name: Any, place: _Place) -> None:
-    """Java Avro counts in UTF-16 units, so a letter beyond the first 65,536 characters is none."""
-    if _is_text(name) and (_PLAIN_NAME.fullmatch(name) or _is_letters_and_digits(name)):
-        return
-    _refuse(place, f"{_shown(name)} is not a name that Avro accepts", _NAME_REMEDY)
+    if not is_avro_name(name):
+        _refuse(place, f"{_shown(name)} is not a name that Avro accepts", _NAME_REMEDY)
+
+
+def is_avro_name(name: Any) -> bool:
+    """Say whether Java Avro takes it for a field.
+
+    It counts in UTF-16 units, so a letter beyond the first 65,536 characters is none.
+    """
+    return _is_text(name) and bool(_PLAIN_NAME.fullmatch(name) or _is_letters_and_digits(name))
 
 
 def _is_letters_and_digits(name: str) -> bool:

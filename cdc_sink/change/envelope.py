@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from typing import Any
 
-from cdc_sink.change.avro_schema import Node, non_null, parse_tree, render_tree
+from cdc_sink.change.avro_schema import SOURCE_NAME, Node, non_null, parse_tree, render_tree
 from cdc_sink.change.column_option import UNAVAILABLE, USUAL, ColumnOption, TableOptions
 from cdc_sink.change.flattened import Added, Order, require_ordered
 from cdc_sink.change.position import optional_position_fields, position_fields
@@ -75,7 +75,8 @@ class AvroField:
 
     `avro_type` is the non-null branch; `semantic` is `connect.name`, Debezium's own type name;
     `default_given` is true when the schema carries a default other than null; `option` and
-    `placeholder` are what the configuration adds.
+    `placeholder` are what the configuration adds; `decoded_as`, the name in the decoded record where
+    Avro refuses the source's own.
     """
 
     name: str
@@ -86,6 +87,12 @@ class AvroField:
     default_given: bool = False
     option: ColumnOption = USUAL
     placeholder: str = UNAVAILABLE
+    decoded_as: str | None = None
+
+    @property
+    def decoded_name(self) -> str:
+        """Return the name of the field in the decoded record."""
+        return self.decoded_as or self.name
 
 
 def with_options(fields: Iterable[AvroField], options: TableOptions) -> tuple[AvroField, ...]:
@@ -322,7 +329,13 @@ def array_element(array: AvroField) -> AvroField:
 
 def _avro_field(entry: Node) -> AvroField:
     given = entry.get("default") is not None
-    return AvroField(name=entry["name"], default_given=given, **_typed(entry["type"]))
+    own = entry.get(SOURCE_NAME)
+    return AvroField(
+        name=own or entry["name"],
+        default_given=given,
+        decoded_as=entry["name"] if own else None,
+        **_typed(entry["type"]),
+    )
 
 
 def _typed(avro_type: Node) -> dict[str, Any]:

@@ -5,10 +5,10 @@ Rules owned here:
 - A null value is a tombstone: it carries no change.
 - Apicurio's 8-byte ids read as id 0 followed by shifted data; id 0 with room for eight bytes is
   therefore a fault, never a schema id.
+- A record that an input (spark/inputs.py) can't rewrite into this framing carries a fault mark in its
+  place: bytes that are no frame, and that say which fault it is.
 - Faults have a fixed order and the same names in Python and in SQL: they are reason codes of dead
   letters.
-- A record of another framing that can't be rewritten into this one (framing.py) carries a fault mark in
-  its place: bytes that are no frame, and that say which fault it is.
 
 Source: Confluent wire format (magic 0); Apicurio 2.6 `as-confluent=true`, `use-id=contentId`.
 """
@@ -32,9 +32,17 @@ ID_OUT_OF_RANGE: Final = "id_out_of_range"
 NO_ID_HEADER: Final = "no_id_header"
 BAD_ID_HEADER: Final = "bad_id_header"
 
+# What can be wrong with a record that should be JSON.
+NO_JSON: Final = "no_json"
+NO_SCHEMA: Final = "no_schema"
+JSON_LAYOUT: Final = "json_layout"
+JSON_SCHEMA: Final = "json_schema"
+JSON_PAYLOAD: Final = "json_payload"
+JSON_FAULTS: Final = (NO_JSON, NO_SCHEMA, JSON_LAYOUT, JSON_SCHEMA, JSON_PAYLOAD)
+
 # The job that fails tells the first nine bytes of what it failed at: a mark is no longer than that.
 _MARK: Final = b"\xffcdcsink"
-_MARKED: Final = (SHORT_LONG_ID, ID_OUT_OF_RANGE, NO_ID_HEADER, BAD_ID_HEADER)
+_MARKED: Final = (SHORT_LONG_ID, ID_OUT_OF_RANGE, NO_ID_HEADER, BAD_ID_HEADER, *JSON_FAULTS)
 
 
 class Tombstone(Enum):
@@ -104,8 +112,8 @@ def framing_fault_sql(value_sql: str) -> str:
 
     In: value_sql, a binary column; NULL (a tombstone) is sound.
     """
-    marks = " ".join(f"WHEN X'{fault_mark(code).hex()}' THEN '{code}'" for code in _MARKED)
     id_is_zero = f"substring({value_sql}, 2, 4) = X'00000000'"
+    marks = " ".join(f"WHEN X'{fault_mark(code).hex()}' THEN '{code}'" for code in _MARKED)
     return (
         f"(CASE WHEN {value_sql} IS NULL THEN NULL"
         f" WHEN length({value_sql}) < {PREFIX_BYTES} THEN '{SHORT_VALUE}'"

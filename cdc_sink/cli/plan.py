@@ -21,6 +21,7 @@ from cdc_sink.clients.progress import read_ledger
 from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Pipeline, Secret, Target, load_config
 from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError
+from cdc_sink.spark.inputs import require_registered
 from cdc_sink.table.columns import TABLE_PROPERTIES, create_events_sql, create_table_sql
 from cdc_sink.table.ledger import OWNER_PROPERTY
 from cdc_sink.table.merge_sql import merge_sql
@@ -110,6 +111,7 @@ def _session(pipeline: Pipeline) -> dict[str, str]:
 
 
 def _plan(target: Target, registry: Registry) -> TablePlan:
+    require_registered(target)
     table = load_table(target.pipeline.catalog, target.where)
     found = None if table is None else read_ledger(table)
     versions = _read_versions(target, registry, found[0].schema_ids if found else ())

@@ -21,11 +21,12 @@ from cdc_sink.table.connector_findings import (
     TOPIC_PREFIX,
     ConnectorReading,
 )
+from cdc_sink.table.json_findings import SETTINGS as JSON_SETTINGS
 from cdc_sink.table.transform_findings import is_judged
 from cdc_sink.table.wire_findings import WIRE_SETTINGS
 
 _POLL_S = 0.2
-_KEPT = (TOPIC_PREFIX, CONVERTER, IGNORE_DEFAULT, *WIRE_SETTINGS)
+_KEPT = (TOPIC_PREFIX, CONVERTER, IGNORE_DEFAULT, *WIRE_SETTINGS, *JSON_SETTINGS)
 
 
 def _is_kept(setting: str) -> bool:

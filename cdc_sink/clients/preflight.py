@@ -38,6 +38,7 @@ from cdc_sink.table.findings import (
     check_target,
     check_topic,
 )
+from cdc_sink.table.json_findings import check_json
 from cdc_sink.table.transform_findings import check_transform
 from cdc_sink.table.wire_findings import check_wire
 
@@ -202,7 +203,9 @@ def _check_table(
         _attempt(findings, lambda: native_apis(pipeline.registry.url))
     writer = next((one for one in servers.connectors if one.writes(table.topic)), None)
     findings += check_wire(table.name, table.wire, writer)
-    if (registry := servers.registry) is not None:
+    findings += check_json(table.name, table.wire, writer)
+    # JSON records carry their schemas themselves.
+    if (registry := servers.registry) is not None and table.wire != "json":
         schemas = _attempt(findings, lambda: _read_schemas(registry, table))
         if schemas is not None:
             levels[f"{table.topic}-value"] = schemas.compatibility

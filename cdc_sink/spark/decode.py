@@ -139,4 +139,4 @@ def _shaped(decoded: DataFrame, projected: Projection) -> DataFrame:
 
 
 def _known(schemas: WriterSchemas, schema_id: int, columns: Sequence[Column]) -> list[str]:
-    return [source.field.name for source in schemas.sources(schema_id, columns).values()]
+    return [source.field.decoded_name for source in schemas.sources(schema_id, columns).values()]

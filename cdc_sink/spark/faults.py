@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from cdc_sink.change.wire import (
     BAD_ID_HEADER,
     ID_OUT_OF_RANGE,
+    JSON_LAYOUT,
+    JSON_PAYLOAD,
+    JSON_SCHEMA,
     NO_ID_HEADER,
+    NO_JSON,
+    NO_SCHEMA,
     SHORT_LONG_ID,
     marked_fault,
 )
@@ -86,12 +91,34 @@ _ANOTHER_WIRE = (
     "compare `wire` of this table with the connector's converters; look for another producer "
     "on this topic"
 )
-_MARKED = {
-    SHORT_LONG_ID: "is shorter than a zero byte and an 8-byte schema id",
-    ID_OUT_OF_RANGE: "has a schema id that is zero, or larger than any a registry gives; a 4-byte id read as "
-    "8 bytes looks like this",
-    NO_ID_HEADER: "has no header with its schema id",
-    BAD_ID_HEADER: "has a header with its schema id in another layout than `wire` says",
+_OTHER_PRODUCER = "look for another producer on this topic, or a converter other than JsonConverter"
+# What was seen of a key or value that could not be framed, and what helps.
+_UNFRAMED = {
+    SHORT_LONG_ID: ("the {} is shorter than a zero byte and an 8-byte schema id", _ANOTHER_WIRE),
+    ID_OUT_OF_RANGE: (
+        "the {} has a schema id that is zero, or larger than any a registry gives; a 4-byte id read as 8 "
+        "bytes looks like this",
+        _ANOTHER_WIRE,
+    ),
+    NO_ID_HEADER: ("the {} has no header with its schema id", _ANOTHER_WIRE),
+    BAD_ID_HEADER: (
+        "the {} has a header with its schema id in another layout than `wire` says",
+        _ANOTHER_WIRE,
+    ),
+    NO_JSON: ("the {} is no JSON text", _OTHER_PRODUCER),
+    NO_SCHEMA: (
+        "the {} is JSON without its Connect schema",
+        "set {}.converter.schemas.enable=true on the connector",
+    ),
+    JSON_LAYOUT: (
+        'the {} is JSON, but not {{"schema":…,"payload":…}} as JsonConverter writes it',
+        _OTHER_PRODUCER,
+    ),
+    JSON_SCHEMA: ("the {}'s schema is none of Kafka Connect's", _OTHER_PRODUCER),
+    JSON_PAYLOAD: (
+        "the {}'s payload does not fit its schema",
+        "set {}.converter.decimal.format=BASE64 on the connector, or look for another producer on this topic",
+    ),
 }
 
 
@@ -104,7 +131,8 @@ def _frame_sentence(fault: Fault) -> tuple[str, str]:
             "message.key.columns on the connector, or keep every event with `mode: append`",
         )
     if (code := marked_fault(fault.head)) is not None:
-        return f"the {what} {_MARKED[code]}", _ANOTHER_WIRE
+        saw, remedy = _UNFRAMED[code]
+        return saw.format(what), remedy.format(what)
     if fault.length < 5:
         return (
             f"the {what} has {fault.length} bytes, a framed Avro {what} has at least 5",

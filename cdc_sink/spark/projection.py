@@ -47,7 +47,8 @@ class Projection:
             if envelope.added is not None:
                 fields = [source.field for source in self.schemas.sources(i, self.columns).values()]
                 # A field that is never null tells by itself that nothing could be decoded.
-                sure = [f.name for f in fields if not f.nullable][:1] or [f.name for f in fields]
+                names = [f.decoded_name for f in fields]
+                sure = [f.decoded_name for f in fields if not f.nullable][:1] or names
                 order = self.schemas.policy.order
                 found[i] = envelope_sql(
                     f"v{i}", envelope.added, order, sure, with_before=self.of_events
@@ -161,7 +162,7 @@ class Projection:
             source = sources.get(c.name)
             reason = source.fault_reason(c.type) if source else None
             if source is not None and reason is not None:
-                value = f"v{i}.{row}.{quote(source.field.name)}"
+                value = f"v{i}.{row}.{quote(source.field.decoded_name)}"
                 bad = f"({source.sql(value, c.type, fault=set_aside)}) IS NULL"
                 text = literal(f"value|{c.name}: {reason}")
                 given = source.given(value)
@@ -189,7 +190,9 @@ class Projection:
         return self.filled(
             {
                 column: source.sql(
-                    f"v{i}.{name}.{quote(source.field.name)}", self.types[column], fault=fault
+                    f"v{i}.{name}.{quote(source.field.decoded_name)}",
+                    self.types[column],
+                    fault=fault,
                 )
                 for column, source in sources.items()
             }
@@ -214,7 +217,7 @@ class Projection:
     def key_values(self, k: int) -> dict[str, str]:
         """The SQL of each key column, by name."""
         return {
-            name: source.sql(f"k{k}.{quote(source.field.name)}", self.types[name])
+            name: source.sql(f"k{k}.{quote(source.field.decoded_name)}", self.types[name])
             for name, source in self.schemas.key_sources(k, self.columns).items()
         }
 
@@ -236,7 +239,9 @@ class Projection:
 
         def names(i: int) -> str:
             tests = {
-                name: unavailable_sql(source.field, f"v{i}.after.{quote(source.field.name)}")
+                name: unavailable_sql(
+                    source.field, f"v{i}.after.{quote(source.field.decoded_name)}"
+                )
                 for name, source in self.schemas.sources(i, self.columns).items()
             }
             found = {name: sql for name, sql in tests.items() if sql}

@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc_sink.change.wire import (
+    JSON_FAULTS,
     TOMBSTONE,
     Frame,
     FramingError,
     fault_mark,
     frame_prefix,
     framing_fault_sql,
+    marked_fault,
     parse_frame,
 )
 from cdc_sink.table.dead_letters import MESSAGES
@@ -61,7 +63,22 @@ def fault_of(value: bytes) -> str | None:
 
 @given(st.binary())
 def test_every_value_is_a_frame_or_one_of_the_named_faults(value: bytes) -> None:
-    assert fault_of(value) in {None, "short_value", "wrong_magic", "eight_byte_id"}
+    named = {None, "short_value", "wrong_magic", "eight_byte_id", *JSON_FAULTS}
+    assert fault_of(value) in named
+
+
+@pytest.mark.parametrize("code", JSON_FAULTS)
+def test_a_mark_names_its_fault_in_python_and_in_sql(code: str) -> None:
+    """In the first nine bytes, which are all that an error's text carries of a record."""
+    mark = fault_mark(code)
+    assert len(mark) <= 9
+    assert marked_fault(mark) == fault_of(mark) == code
+    assert f"WHEN X'{mark.hex()}' THEN '{code}'" in framing_fault_sql("value")
+
+
+@pytest.mark.parametrize("value", [b"", b"\xffcdcsink", b"\xffcdcsink\x7f", b'{"schema":null}'])
+def test_what_is_no_mark_names_nothing(value: bytes) -> None:
+    assert marked_fault(value) is None
 
 
 def test_the_prefix_is_magic_zero_and_a_big_endian_id() -> None:
