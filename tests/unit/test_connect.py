@@ -93,7 +93,9 @@ def test_a_refusal_says_whose_fault_it_is_and_keeps_the_text_back(
 def test_connectors_are_read_with_their_traces_and_without_what_may_be_secret(
     double: HttpDouble,
 ) -> None:
-    settings = {"topic.prefix": "shop_pg", "database.password": "s3cret", "value.converter": "c.C"}
+    kept = {"topic.prefix": "shop_pg", "value.converter": "c.C", "transforms.a.add.fields": "op"}
+    secret = {"database.password": "s3cret", "transforms.a.key": "s3cret"}
+    settings = kept | secret
     tasks = [{"id": 0, "state": "FAILED", "trace": "why"}, {"id": 1, "state": "RUNNING"}]
     double.answers["/connectors"] = (
         200,
@@ -106,7 +108,7 @@ def test_connectors_are_read_with_their_traces_and_without_what_may_be_secret(
     )
     (found,) = Connect(double.url).connectors()
     assert found.name == "pg"
-    assert found.settings == {"topic.prefix": "shop_pg", "value.converter": "c.C"}
+    assert found.settings == kept
     assert found.failed == {"task 0": "why"}
 
 

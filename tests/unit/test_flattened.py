@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,15 @@ def record(fields: dict[str, Any], *, may_be_null: bool = False) -> str:
         "fields": [{"name": name, "type": node} for name, node in fields.items()],
     }
     return json.dumps(["null", row] if may_be_null else row)
+
+
+def test_a_row_flattened_from_a_recorded_envelope_has_its_columns() -> None:
+    samples = Path(__file__).parent / "samples"
+    whole = Envelope.parse((samples / "postgresql_customers_value.json").read_text())
+    flat = Envelope.parse((samples / "postgresql_flattened_value.json").read_text())
+    assert flat.columns == whole.columns
+    assert flat.connector == whole.connector
+    assert flat.source_fields == ("ts_ms", "snapshot", "sequence")
 
 
 def columns_of(fields: dict[str, Any]) -> list[str]:
