@@ -27,7 +27,14 @@ from cdc_sink.change.quoting import quote
 from cdc_sink.change.text import has_text
 from cdc_sink.errors import SchemaError
 from cdc_sink.table.columns import CDC_COLUMN, Column, ddl_type, require_distinct
-from cdc_sink.table.placement import DEFAULT_POLICY, Place, Policy, place, second_name
+from cdc_sink.table.placement import (
+    DEFAULT_POLICY,
+    Place,
+    Policy,
+    is_second_of,
+    place,
+    second_name,
+)
 
 _NEW_TABLE = "build a new table from a new source snapshot in a new topic"
 _AT_THE_SOURCE = f"give the column a new name at the source; or {_NEW_TABLE}"
@@ -219,8 +226,11 @@ def _renames(
                 remedy=f"remove the hint from `renames`; or, to join the two, {_NEW_TABLE}",
             )
         if old in here and new in asked:
-            here = (here - {old}) | {new}
-            yield RenameColumn(old, new)
+            # The columns of its other types are called after it.
+            for name in [old, *sorted(n for n in here - asked if is_second_of(n, old))]:
+                renamed = new + name.removeprefix(old)
+                here = (here - {name}) | {renamed}
+                yield RenameColumn(name, renamed)
 
 
 def _sides(old: str, new: str, here: Collection[str], asked: Collection[str]) -> str:

@@ -119,6 +119,12 @@ def current_name(name: str, names: Collection[str], renames: Mapping[str, str]) 
     return name if new is None or new not in names else new
 
 
+def is_second_of(name: str, column: str) -> bool:
+    """Say whether a column of this name takes another type of `column`."""
+    head, _, label = name.rpartition("__")
+    return head == column and _LABEL.fullmatch(label) is not None
+
+
 def promoted(current: str, wanted: str) -> str | None:
     """Return the type that `current` may become and that holds both, or None.
 

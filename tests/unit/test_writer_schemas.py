@@ -75,7 +75,7 @@ VERSIONS = st.lists(
 POLICIES = st.builds(
     Rules,
     on_incompatible=st.sampled_from(["stop", "second_column", "text"]),
-    renames=st.sampled_from([{}, {"a": "b"}, {"a": "c", "b": "c"}]),
+    renames=st.sampled_from([{}, {"a": "b"}, {"a": "c"}]),
 )
 
 
@@ -105,6 +105,24 @@ def test_columns_do_not_depend_on_where_a_batch_or_a_run_ends(
     assert whole.extend(columns) == columns
     for late_id in whole.values:
         assert part(whole, [late_id]).extend(columns) == columns
+
+
+def test_the_column_of_another_type_is_renamed_with_its_column() -> None:
+    policy = Rules(on_incompatible="second_column", renames={"a": "b"})
+    versions = [{"a": "boolean"}, {"a": "int"}, {"b": "boolean"}]
+    whole = schemas(*versions, policy=policy)
+    before = part(whole, [1, 2]).extend(())
+    assert [column.name for column in before] == ["id", "a", "a__int"]
+    assert whole.extend(before) == whole.extend(())
+    assert [column.name for column in whole.extend(before)] == ["id", "b", "b__int"]
+
+
+def test_two_columns_that_became_one_are_refused_where_both_are_there() -> None:
+    policy = Rules(renames={"a": "c", "b": "c"})
+    whole = schemas({"a": "boolean"}, {"b": "boolean"}, {"c": "boolean"}, policy=policy)
+    held = part(whole, [1, 2]).extend(())
+    with pytest.raises(SchemaError, match="both are there"):
+        whole.extend(held)
 
 
 COMPATIBLE = st.lists(
