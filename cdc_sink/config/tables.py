@@ -45,9 +45,9 @@ class TableSettings(Frozen):
     order: Literal["source", "kafka"] = Field(
         default="source",
         description="what tells a redelivered change from a new one: source, its position in the source's "
-        "log, which every record must carry; kafka, nothing: records without position are taken too, and "
-        "the table shows older states again while the connector delivers them again; default source: "
-        "newest wins at every moment",
+        "log, which every record must carry; kafka, nothing: records without position are taken too, a "
+        "tombstone deletes, and the table shows older states again while the connector delivers them "
+        "again; default source: newest wins at every moment",
     )
 
     buckets: int = Field(
