@@ -71,8 +71,8 @@ FRAMES = {
     "no key": (
         lambda topic: topic.raw(None, topic.value(event())),
         "the record has no key",
-        "mirror tables need a key: give the source table a primary key, or set "
-        "message.key.columns on the connector",
+        "a table that mirrors its source needs a key: give the source table a primary key, set "
+        "message.key.columns on the connector, or keep every event with `mode: append`",
     ),
     "text as key": (
         lambda topic: topic.raw(b"1-1-1-1-1", topic.value(event())),
@@ -82,8 +82,8 @@ FRAMES = {
     "tombstone without key": (
         lambda topic: topic.raw(None, None),
         "the record has no key",
-        "mirror tables need a key: give the source table a primary key, or set "
-        "message.key.columns on the connector",
+        "a table that mirrors its source needs a key: give the source table a primary key, set "
+        "message.key.columns on the connector, or keep every event with `mode: append`",
     ),
 }  # fmt: skip
 EVENTS = {
