@@ -44,6 +44,7 @@ from cdc_sink.change.wire import (
     frame_prefix,
 )
 from cdc_sink.errors import SchemaError
+from cdc_sink.spark.decode import RAW
 
 MOST_SCHEMAS: Final = 300
 # As in records.py: up to so many it costs less to plan them all than to look which a batch holds.
@@ -59,7 +60,6 @@ _OPTIONS: Final = {
     "columnNameOfCorruptRecord": "c",
     "allowSingleQuotes": "false",
 }
-_RAW: Final = "named_struct('key', key, 'value', value, 'timestamp', timestamp, 'headers', headers)"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Json:
         """Encode what is of a known schema, name what is not JSON as it must be; see `Input`."""
         kept = records.columns
         if "raw" not in kept and {"timestamp", "headers"} <= set(kept):
-            records = records.withColumn("raw", F.expr(_RAW))
+            records = records.withColumn("raw", F.expr(RAW))
             kept = [*kept, "raw"]
         recognised = self._recognised(records, self.schemas)
         used = self._used(recognised)
