@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from http_double import HttpDouble, running_double
+from http_double import HttpDouble
 
 from cdc_sink.clients.connect import Connect
 from cdc_sink.errors import CdcSinkError, ConfigError, UnavailableError
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[HttpDouble]:
-    with running_double() as double:
-        yield double
-
-
-@pytest.fixture
-def double(running: HttpDouble) -> HttpDouble:
-    running.forget()
-    return running
 
 
 def status_of(connector: str, *tasks: str) -> tuple[int, object]:

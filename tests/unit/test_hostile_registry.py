@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from http_double import HttpDouble, running_double
+from http_double import HttpDouble
 
 from cdc_sink import config
 from cdc_sink.clients.registry import Registry
@@ -15,18 +14,6 @@ from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError, UnavailableE
 
 NO_REGISTRY = "the answer isn't a schema registry's"
 DEEP = b'{"schema":' * 100_000
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[HttpDouble]:
-    with running_double() as double:
-        yield double
-
-
-@pytest.fixture
-def double(running: HttpDouble) -> HttpDouble:
-    running.forget()
-    return running
 
 
 def registry_at(double: HttpDouble) -> Registry:

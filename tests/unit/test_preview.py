@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from http_double import HttpDouble, running_double
+from http_double import HttpDouble
 from iceberg_tables import commit, ledger, make_table
 from test_writer_schemas import key_schema, value_schema
 
@@ -65,18 +64,6 @@ def test_a_changed_primary_key_is_refused_before_a_record_has_it() -> None:
 # --- the command ----------------------------------------------------------------------------------
 
 TOPIC = "pg.public.customers"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[HttpDouble]:
-    with running_double() as double:
-        yield double
-
-
-@pytest.fixture
-def double(running: HttpDouble) -> HttpDouble:
-    running.forget()
-    return running
 
 
 def register(double: HttpDouble, subject: str, *schemas: str) -> None:

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from http_double import HttpDouble, running_double
+from http_double import HttpDouble
 
 from cdc_sink import config
 from cdc_sink.clients.registry import Registry
 from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError, UnavailableError
 
 SCHEMA = '{"type":"string"}'
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[HttpDouble]:
-    with running_double() as double:
-        yield double
-
-
-@pytest.fixture
-def double(running: HttpDouble) -> HttpDouble:
-    running.forget()
-    return running
 
 
 def registry_at(url: str) -> Registry:

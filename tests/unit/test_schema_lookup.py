@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from http_double import HttpDouble, running_double
+from http_double import HttpDouble
 
 from cdc_sink import config
 from cdc_sink.clients.schema_lookup import SchemaLookup, native_apis
@@ -23,18 +23,6 @@ NO_CONTENT = {
     "detail": "ContentNotFoundException: No content with ID '7' was found.",
     "name": "ContentNotFoundException",
 }
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[HttpDouble]:
-    with running_double() as double:
-        yield double
-
-
-@pytest.fixture
-def double(running: HttpDouble) -> HttpDouble:
-    running.forget()
-    return running
 
 
 def lookup_at(url: str) -> SchemaLookup:
