@@ -14,7 +14,7 @@ from debezium import ITEMS, Event, SourceTable, Topic, decimal, item, optional, 
 from lake import PIPELINE, Lake, Writer
 
 from cdc_sink.errors import ConfigError, SchemaError, StateError
-from cdc_sink.spark import sink as sink_module
+from cdc_sink.spark import shape as shape_module
 from cdc_sink.spark.failpoints import TABLE_HALF_EVOLVED
 
 BEFORE = SourceTable({"id": "int", "n": optional("int"), "price": optional(decimal(6, 2))})
@@ -520,7 +520,7 @@ def test_an_evolution_cut_short_is_completed_by_the_next_driver(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(sink_module, "failpoint", killed)
+        patch.setattr(shape_module, "failpoint", killed)
         with pytest.raises(Killed):
             writer.write(1)
     ran = {"remark" in types(writer), types(writer)["n"] == "long", "t__int" in types(writer)}
