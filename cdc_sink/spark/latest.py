@@ -266,7 +266,7 @@ def _passing_facts(partitions: Sequence[int], has_aside: bool) -> list[Column]:
         ],
         *[
             F.expr(
-                f"max_by({stream_position}, IF(partition = {p} AND {IS_STREAM}, offset, NULL))"
+                f"max_by(position, IF(partition = {p} AND {IS_STREAM} AND aside IS NULL, offset, NULL))"
             ).alias(f"last{p}")
             for p in partitions
         ],

@@ -13,7 +13,6 @@ Steps, and what a crash leaves behind:
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -60,9 +59,6 @@ from cdc_sink.table.merge_sql import key_alias
 from cdc_sink.table.plan import BatchFacts, Plan, Step, plan_batch
 
 GUARDED = f"t.{quote(CDC_COLUMN)}"
-
-# JDBC catalogs look first and insert then: two tables that start together would collide.
-_one_namespace_at_a_time = threading.Lock()
 
 ENGINES: dict[Step, Engine] = {Step.APPEND: append, Step.REPLACE: append, Step.MERGE: merge}
 

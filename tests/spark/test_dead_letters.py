@@ -8,6 +8,7 @@ import pytest
 from debezium import ITEMS, Event, SourceTable, Topic, item, optional, semantic
 from lake import Lake, Writer
 
+from cdc_sink.change.position import SourcePosition
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.errors import RecordError, StateError
 from cdc_sink.spark.dead_letters import DeadLetters
@@ -68,6 +69,17 @@ def test_a_bad_value_is_set_aside_with_all_that_follows_for_its_key(writer: Writ
     )
     assert writer.ledger.quarantined == 2
     assert writer.ledger.next_offsets[0] == 6
+
+
+def test_a_batch_may_end_with_what_is_set_aside(writer: Writer) -> None:
+    topic = writer.topic
+    topic.send(Event("u", row(1, "bad", INFINITY), (2, 1)))
+    topic.send(Event("u", row(2, "good"), (2, 2)))
+    topic.send(Event("u", row(1, "waits with its key"), (2, 3)))
+    writer.write(2)
+    assert names(writer) == {1: "first", 2: "good"}
+    assert [one["offset"] for one in letters(writer)] == [2, 4]
+    assert writer.marks[0] == SourcePosition(2, 2)
 
 
 def test_later_batches_leave_a_quarantined_key_alone(writer: Writer) -> None:
