@@ -21,9 +21,7 @@ from cdc_sink.clients.progress import read_ledger
 from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Pipeline, Secret, Target, load_config
 from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError
-from cdc_sink.spark.inputs import require_registered
-from cdc_sink.table.columns import TABLE_PROPERTIES, create_events_sql, create_table_sql
-from cdc_sink.table.ledger import OWNER_PROPERTY
+from cdc_sink.table.columns import creation_sql
 from cdc_sink.table.merge_sql import merge_sql
 from cdc_sink.table.preview import Preview, Versions, preview
 
@@ -111,7 +109,7 @@ def _session(pipeline: Pipeline) -> dict[str, str]:
 
 
 def _plan(target: Target, registry: Registry) -> TablePlan:
-    require_registered(target)
+    _require_registered(target)
     table = load_table(target.pipeline.catalog, target.where)
     found = None if table is None else read_ledger(table)
     versions = _read_versions(target, registry, found[0].schema_ids if found else ())
@@ -130,17 +128,8 @@ def _plan(target: Target, registry: Registry) -> TablePlan:
 
 def _creation(target: Target, seen: Preview) -> Iterator[str]:
     yield f"CREATE NAMESPACE IF NOT EXISTS {target.identifier.rpartition('.')[0]}"
-    properties = {**TABLE_PROPERTIES, OWNER_PROPERTY: target.pipeline.name}
-    if target.table.mode == "append":
-        yield from create_events_sql(target.identifier, seen.columns, properties=properties)
-        return
-    yield from create_table_sql(
-        target.identifier,
-        seen.columns,
-        seen.key_columns,
-        buckets=target.table.buckets,
-        bucket_column=target.table.bucket_column,
-        properties=properties,
+    yield from creation_sql(
+        target.identifier, seen.columns, seen.key_columns, target.table, target.pipeline.name
     )
 
 
@@ -165,3 +154,16 @@ def _read_versions(target: Target, registry: Registry, written: tuple[int, ...])
         values = {i: value_schema(text) for i, text in values.items()}
         keys = {KEY_ID: key_schema()}
     return Versions(values, keys, written)
+
+
+def _require_registered(target: Target) -> None:
+    """Refuse a table whose schemas no registry has, where they must be known before any record is read.
+
+    Raises: ConfigError.
+    """
+    if target.table.wire == "json":
+        raise ConfigError(
+            target.where,
+            "under `wire: json` schemas are in the records, no registry has them",
+            remedy="use Avro converters, or look at what `cdc-sink run` makes of the records",
+        )

@@ -16,7 +16,8 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from cdc_sink import config
-from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError, UnavailableError
+from cdc_sink.clients.registry_errors import unavailable, unknown, user_refused
+from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError
 
 # Source: Confluent Schema Registry API, error codes; Apicurio's ccompat/v7 uses the same.
 _NO_SUBJECT = 40401
@@ -56,7 +57,7 @@ class Registry:
         if schema_id not in self._schemas:
             answer = self._ask(lambda: self._client.get_schema(schema_id), f"schema id {schema_id}")
             if answer is None:
-                raise self._unknown_id(schema_id)
+                raise unknown(self._url, f"schema id {schema_id}")
             self._schemas[schema_id] = self._avro_text(answer, f"schema id {schema_id}")
         return self._schemas[schema_id]
 
@@ -73,7 +74,7 @@ class Registry:
             if answer is None or answer.schema_id is None:
                 continue  # deleted between the two questions
             if not _is_id(answer.schema_id):
-                raise self._unavailable(where, _NO_REGISTRY)
+                raise unavailable(self._url, where, _NO_REGISTRY)
             text = self._avro_text(answer.schema, f"{where} version {version}")
             found[answer.schema_id] = self._schemas[answer.schema_id] = text
         return found
@@ -81,7 +82,7 @@ class Registry:
     def _versions(self, subject: str, where: str) -> list[int]:
         versions = self._ask(lambda: self._client.get_versions(subject), where) or []
         if not isinstance(versions, list) or not all(map(_is_id, versions)):
-            raise self._unavailable(where, _NO_REGISTRY)
+            raise unavailable(self._url, where, _NO_REGISTRY)
         return versions
 
     def compatibility(self, subject: str) -> str:
@@ -111,43 +112,24 @@ class Registry:
                 return None
             raise self._refused(cause, what) from cause
         except httpx2.TimeoutException as cause:
-            raise self._unavailable(what, "no answer within the time limit") from cause
+            raise unavailable(self._url, what, "no answer within the time limit") from cause
         except httpx2.HTTPError as cause:
-            raise self._unavailable(what, "it can't be reached") from cause
+            raise unavailable(self._url, what, "it can't be reached") from cause
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
             # The client parses answers without checking them; what it stumbles over lands here.
-            raise self._unavailable(what, _NO_REGISTRY) from cause
+            raise unavailable(self._url, what, _NO_REGISTRY) from cause
 
     def _refused(self, cause: SchemaRegistryError, what: str) -> CdcSinkError:
         status = cause.http_status_code
         if status in (401, 403):
-            return ConfigError(
-                f"registry {self._url}",
-                f"{what}: the user is refused (HTTP {status})",
-                remedy="correct registry.user and registry.password, or the user's rights",
-            )
+            return user_refused(self._url, what, status)
         if status in (404, 405):
             return ConfigError(
                 f"registry {self._url}",
                 f"{what}: there is no registry at this address (HTTP {status})",
                 remedy="correct registry.url; Apicurio's ends in /apis/ccompat/v7",
             )
-        return self._unavailable(what, f"it answered HTTP {status}")
-
-    def _unavailable(self, what: str, saw: str) -> UnavailableError:
-        return UnavailableError(
-            f"registry {self._url}",
-            f"{what}: {saw}",
-            remedy="start the registry or correct registry.url; the table is tried again by itself",
-        )
-
-    def _unknown_id(self, schema_id: int) -> SchemaError:
-        return SchemaError(
-            f"registry {self._url}",
-            f"unknown schema id {schema_id}",
-            remedy="point registry.url at the registry the connector writes to, or restore the "
-            "deleted schema",
-        )
+        return unavailable(self._url, what, f"it answered HTTP {status}")
 
     def _avro_text(self, schema: Schema, what: str) -> str:
         text, kind = schema.schema_str, schema.schema_type or "AVRO"

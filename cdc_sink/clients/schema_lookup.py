@@ -13,7 +13,8 @@ from typing import Any
 import httpx2
 
 from cdc_sink import config
-from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError, UnavailableError
+from cdc_sink.clients.registry_errors import unavailable, unknown, user_refused
+from cdc_sink.errors import ConfigError, SchemaError
 
 _DEFAULT_CONTEXT = "."
 _MOST_IDS = 1 << 31
@@ -58,11 +59,11 @@ class SchemaLookup:
             if answer.status_code == 200:
                 if isinstance(_parsed(answer), dict):
                     return answer.text
-                raise self._unavailable(what, "the answer isn't a schema")
+                raise unavailable(self._url, what, "the answer isn't a schema")
             # Any server says 404 to a path it doesn't have; Apicurio names its exception besides.
             body = _parsed(answer)
             if isinstance(body, dict) and str(body.get("name", "")).endswith("NotFoundException"):
-                raise self._unknown(what)
+                raise unknown(self._url, what)
         raise ConfigError(
             f"registry {self._url}",
             f"{what}: Apicurio's own API isn't there, neither v2 nor v3 (HTTP 404)",
@@ -79,9 +80,9 @@ class SchemaLookup:
         answer = self._get(f"{self._url}/schemas/guids/{guid}", what)
         body = _parsed(answer)
         if answer.status_code == 404:
-            raise self._unknown(what)
+            raise unknown(self._url, what)
         if not isinstance(body, dict) or not isinstance(body.get("schema"), str):
-            raise self._unavailable(what, "the answer isn't a schema registry's")
+            raise unavailable(self._url, what, "the answer isn't a schema registry's")
         if body.get("schemaType", "AVRO") != "AVRO" or body.get("references"):
             raise SchemaError(
                 f"registry {self._url}",
@@ -109,9 +110,9 @@ class SchemaLookup:
         try:
             ids = {str(one["context"]): one["id"] for one in body}
         except (TypeError, KeyError) as cause:
-            raise self._unavailable(what, "the answer isn't a schema registry's") from cause
+            raise unavailable(self._url, what, "the answer isn't a schema registry's") from cause
         if not all(type(i) is int and 0 < i < _MOST_IDS for i in ids.values()):
-            raise self._unavailable(what, "the answer isn't a schema registry's")
+            raise unavailable(self._url, what, "the answer isn't a schema registry's")
         if not ids:
             return None
         return int(ids.get(_DEFAULT_CONTEXT, ids[min(ids)]))
@@ -121,33 +122,14 @@ class SchemaLookup:
         try:
             answer = self._client.get(url)
         except httpx2.TimeoutException as cause:
-            raise self._unavailable(what, "no answer within the time limit") from cause
+            raise unavailable(self._url, what, "no answer within the time limit") from cause
         except httpx2.HTTPError as cause:
-            raise self._unavailable(what, "it can't be reached") from cause
+            raise unavailable(self._url, what, "it can't be reached") from cause
         if answer.status_code in (401, 403):
-            raise ConfigError(
-                f"registry {self._url}",
-                f"{what}: the user is refused (HTTP {answer.status_code})",
-                remedy="correct registry.user and registry.password, or the user's rights",
-            )
+            raise user_refused(self._url, what, answer.status_code)
         if answer.status_code not in (200, 404):
-            raise self._unavailable(what, f"it answered HTTP {answer.status_code}")
+            raise unavailable(self._url, what, f"it answered HTTP {answer.status_code}")
         return answer
-
-    def _unknown(self, what: str) -> CdcSinkError:
-        return SchemaError(
-            f"registry {self._url}",
-            f"unknown {what}",
-            remedy="point registry.url at the registry the connector writes to, or restore the "
-            "deleted schema",
-        )
-
-    def _unavailable(self, what: str, saw: str) -> CdcSinkError:
-        return UnavailableError(
-            f"registry {self._url}",
-            f"{what}: {saw}",
-            remedy="start the registry or correct registry.url; the table is tried again by itself",
-        )
 
 
 def _parsed(answer: httpx2.Response) -> Any:

@@ -16,14 +16,26 @@ from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
 
 from cdc_sink.change.envelope import reader_schema, spark_schema
-from cdc_sink.change.wire import frame_prefix, framing_fault_sql
+from cdc_sink.change.wire import PREFIX_BYTES, frame_prefix, framing_fault_sql
 from cdc_sink.spark.faults import fault_sql
 from cdc_sink.spark.projection import Projection
 from cdc_sink.table.columns import Column
 from cdc_sink.table.writer_schemas import WriterSchemas
 
-PREFIX_BYTES = 5
-RAW = "named_struct('key', key, 'value', value, 'timestamp', timestamp, 'headers', headers)"
+# Each writer schema is a branch of the decoding projection. Up to so many it costs less to plan them all than
+# to look which of them a batch holds.
+FEW_SCHEMAS = 8
+_RAW = "named_struct('key', key, 'value', value, 'timestamp', timestamp, 'headers', headers)"
+
+
+def with_raw(records: DataFrame) -> DataFrame:
+    """Keep each record as it is now in `raw`, for the dead letters, before an input rewrites it.
+
+    Records that have `raw` already keep it; those without `timestamp` and `headers` are not set aside.
+    """
+    if "raw" in records.columns or not {"timestamp", "headers"} <= set(records.columns):
+        return records
+    return records.withColumn("raw", F.expr(_RAW))
 
 
 def schema_ids(records: DataFrame) -> tuple[set[int], set[int]]:
@@ -110,8 +122,7 @@ def decode(
     carried = ("key", "value", "topic", "partition", "offset")
     projected = Projection(schemas, tuple(columns), sets_aside)
     if sets_aside:
-        if "raw" not in records.columns:
-            records = records.withColumn("raw", F.expr(RAW))
+        records = with_raw(records)
         decoded = _shaped(records.select(*carried, "headers", "raw", *values, *keys), projected)
         decoded = decoded.withColumn("fault", F.expr(projected.fault()))
     else:

@@ -25,8 +25,8 @@ from cdc_sink.change.framing import (
 from cdc_sink.clients.registry import Registry
 from cdc_sink.clients.schema_lookup import SchemaLookup, native_apis
 from cdc_sink.config import Target
-from cdc_sink.errors import ConfigError, SchemaError
-from cdc_sink.spark.decode import RAW
+from cdc_sink.errors import SchemaError
+from cdc_sink.spark.decode import with_raw
 from cdc_sink.spark.json_input import Json
 from cdc_sink.spark.outbox import Outbox
 
@@ -201,9 +201,7 @@ def _rewritten(
 ) -> DataFrame:
     """Replace columns; `given` are read first, and once only, however often `sql` names them."""
     before = {name: F.expr(text) for name, text in (given or {}).items()}
-    if {"timestamp", "headers"} <= set(records.columns):
-        before["raw"] = F.expr(RAW)
-    read = records.withColumns(before) if before else records
+    read = with_raw(records).withColumns(before) if before else with_raw(records)
     after = {name: F.expr(text) for name, text in sql.items()}
     return read.withColumns(after).drop(*(given or ()))
 
@@ -218,16 +216,3 @@ def _guids(records: DataFrame) -> set[bytes]:
     seen = records.agg(*columns).first()
     assert seen is not None
     return {bytes(guid) for side in SIDES for guid in seen[side]}
-
-
-def require_registered(target: Target) -> None:
-    """Refuse a table whose schemas no registry has, where they must be known before any record is read.
-
-    Raises: ConfigError.
-    """
-    if target.table.wire == "json":
-        raise ConfigError(
-            target.where,
-            "under `wire: json` schemas are in the records, no registry has them",
-            remedy="use Avro converters, or look at what `cdc-sink run` makes of the records",
-        )

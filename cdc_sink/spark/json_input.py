@@ -44,11 +44,9 @@ from cdc_sink.change.wire import (
     frame_prefix,
 )
 from cdc_sink.errors import SchemaError
-from cdc_sink.spark.decode import RAW
+from cdc_sink.spark.decode import FEW_SCHEMAS, with_raw
 
 MOST_SCHEMAS: Final = 300
-# As in records.py: up to so many it costs less to plan them all than to look which a batch holds.
-FEW_SCHEMAS: Final = 8
 
 _SIDES: Final = ("key", "value")
 _HEAD: Final = '{"schema":'
@@ -115,10 +113,8 @@ class Json:
 
     def framed(self, records: DataFrame) -> DataFrame:
         """Encode what is of a known schema, name what is not JSON as it must be; see `Input`."""
+        records = with_raw(records)
         kept = records.columns
-        if "raw" not in kept and {"timestamp", "headers"} <= set(kept):
-            records = records.withColumn("raw", F.expr(RAW))
-            kept = [*kept, "raw"]
         recognised = self._recognised(records, self.schemas)
         used = self._used(recognised)
         # Not deterministic, as in decode.py: else a payload would be read once per column of it.

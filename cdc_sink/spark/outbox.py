@@ -22,7 +22,7 @@ from cdc_sink.change.outbox import (
     value_schema,
 )
 from cdc_sink.change.wire import PREFIX_BYTES, frame_prefix
-from cdc_sink.spark.decode import RAW, schema_ids
+from cdc_sink.spark.decode import schema_ids, with_raw
 from cdc_sink.spark.faults import fault_sql
 
 if TYPE_CHECKING:
@@ -48,10 +48,7 @@ class Outbox:
 
     def framed(self, records: DataFrame) -> DataFrame:
         """Write key and value as those of a row; a record without the header `id` is a fault."""
-        framed = self.events.framed(records)
-        if "raw" not in framed.columns:
-            framed = framed.withColumn("raw", F.expr(RAW))
-        named = framed.withColumn(
+        named = with_raw(self.events.framed(records)).withColumn(
             "event_id",
             F.expr(f"coalesce({_EVENT_ID}, {_NO_EVENT_ID})"),
         )

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 
 from cdc_sink.errors import CdcSinkError, SchemaError, StateError
 from cdc_sink.spark.dead_letters import DeadLetters
-from cdc_sink.spark.decode import decode, require_framed, schema_ids
+from cdc_sink.spark.decode import FEW_SCHEMAS, decode, require_framed, schema_ids
 from cdc_sink.spark.failpoints import BATCH_STARTED, SCHEMAS_FETCHED, failpoint
 from cdc_sink.spark.failures import as_cdc_sink_error
 from cdc_sink.spark.faults import (
@@ -33,10 +33,8 @@ from cdc_sink.table.plan import BatchFacts
 from cdc_sink.table.writer_schemas import WriterSchemas
 
 MOST_REPLANS = 3
-# Each writer schema is a branch of the decoding projection. Up to FEW it costs less to plan them all
-# than to look which of them a batch holds; 300 in one batch were planned and decoded in about two
-# minutes of a crowded two-core machine, and nothing was tried beyond.
-FEW_SCHEMAS = 8
+# 300 schemas in one batch were planned and decoded in about two minutes of a crowded two-core machine, and
+# nothing was tried beyond.
 MOST_SCHEMAS = 300
 
 

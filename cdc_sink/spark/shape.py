@@ -24,17 +24,15 @@ from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.table.columns import (
     CDC_FIELDS,
     EVENT_FIELDS,
-    TABLE_PROPERTIES,
     CdcFields,
     Column,
     add_cdc_sql,
-    create_events_sql,
-    create_table_sql,
+    creation_sql,
     iceberg_type,
     identifier_sql,
 )
 from cdc_sink.table.evolution import plan_evolution, require_key
-from cdc_sink.table.ledger import LEDGER_KEY, OWNER_PROPERTY, Ledger
+from cdc_sink.table.ledger import LEDGER_KEY, Ledger
 
 # JDBC catalogs look first and insert then: two tables that start together would collide.
 _one_namespace_at_a_time = threading.Lock()
@@ -84,24 +82,16 @@ class Shape:
         namespace = self.target.identifier.rpartition(".")[0]
         with _one_namespace_at_a_time:
             self.spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {namespace}")
-        for statement in self._statements(changes):
+        keys = key_names(changes)
+        for statement in creation_sql(
+            self.target.identifier,
+            struct_columns(changes, "after", keys),
+            keys,
+            self.target.table,
+            self.target.pipeline.name,
+        ):
             self.spark.sql(statement)
             failpoint(TABLE_HALF_CREATED)
-
-    def _statements(self, changes: DataFrame) -> list[str]:
-        settings, keys = self.target.table, key_names(changes)
-        columns = struct_columns(changes, "after", keys)
-        properties = {**TABLE_PROPERTIES, OWNER_PROPERTY: self.target.pipeline.name}
-        if settings.mode == "append":
-            return create_events_sql(self.target.identifier, columns, properties=properties)
-        return create_table_sql(
-            self.target.identifier,
-            columns,
-            keys,
-            buckets=settings.buckets,
-            bucket_column=settings.bucket_column,
-            properties=properties,
-        )
 
     def _finish(self, table: IcebergTable, keys: tuple[str, ...]) -> None:
         """Complete a table that is adopted, or whose creation was cut short."""

@@ -15,10 +15,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from cdc_sink.change.avro_types import decimal_parts
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.errors import ConfigError, SchemaError
+from cdc_sink.table.ledger import OWNER_PROPERTY
 
 CDC_COLUMN = "_cdc"
 
@@ -224,6 +226,42 @@ def _create(
         pairs = (f"{literal(key)} = {literal(value)}" for key, value in properties.items())
         statement += "\nTBLPROPERTIES (" + ", ".join(pairs) + ")"
     return statement
+
+
+class Layout(Protocol):
+    """How a table lies in its catalog; the configuration has these names."""
+
+    @property
+    def mode(self) -> Literal["mirror", "append"]:
+        """Whether the table holds the current rows or every change event."""
+
+    @property
+    def buckets(self) -> int:
+        """Number of partitions by hash of the key."""
+
+    @property
+    def bucket_column(self) -> str | None:
+        """The key column to hash, if not the first."""
+
+
+def creation_sql(
+    table: str, columns: Sequence[Column], keys: Sequence[str], layout: Layout, owner: str
+) -> list[str]:
+    """Render the statements that make a pipeline's table, by its mode.
+
+    In:     owner, the pipeline. Out and Raises: as `create_table_sql`.
+    """
+    properties = {**TABLE_PROPERTIES, OWNER_PROPERTY: owner}
+    if layout.mode == "append":
+        return create_events_sql(table, columns, properties=properties)
+    return create_table_sql(
+        table,
+        columns,
+        keys,
+        buckets=layout.buckets,
+        bucket_column=layout.bucket_column,
+        properties=properties,
+    )
 
 
 def add_cdc_sql(table: str, cdc: CdcFields = CDC_FIELDS) -> str:

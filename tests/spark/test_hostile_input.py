@@ -13,7 +13,8 @@ from pyspark.sql import DataFrame
 
 from cdc_sink.change.wire import FramingError, frame_prefix, framing_fault_sql, parse_frame
 from cdc_sink.errors import RecordError, SchemaError
-from cdc_sink.spark.records import FEW_SCHEMAS, MOST_SCHEMAS
+from cdc_sink.spark.decode import FEW_SCHEMAS
+from cdc_sink.spark.records import MOST_SCHEMAS
 
 MIB = 1 << 20
 BLOBS = SourceTable({**ITEMS.columns, "raw": optional("bytes")})
