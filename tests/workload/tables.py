@@ -192,7 +192,6 @@ _SHARED = (
     Type("smallint", "smallint", lambda v: v.integer(16), "int"),
     Type("int", "int", lambda v: v.integer(32), "bigint"),
     Type("bigint", "bigint", lambda v: v.integer(64)),
-    Type("boolean", "boolean", Values.boolean),
     Type("number8", "numeric(8,2)", _number(8, 2), "number12"),
     Type("number12", "numeric(12,2)", _number(12, 2), "number30"),
     Type("number30", "numeric(30,2)", _number(30, 2)),
@@ -203,6 +202,7 @@ _SHARED = (
 )
 _POSTGRESQL = (
     *_SHARED,
+    Type("boolean", "boolean", Values.boolean),
     Type("real", "real", Values.real, "double"),
     Type("double", "double precision", Values.wild_double),
     Type("char", "char(8)", lambda v: v.text()[:8]),
@@ -224,6 +224,9 @@ _POSTGRESQL = (
 )
 _BINLOG = (
     *_SHARED,
+    # Read from the server it is always tinyint(1); `boolean` in an ALTER TABLE makes it another type to
+    # Debezium, which a registry refuses.
+    Type("boolean", "tinyint(1)", Values.boolean),
     Type("tinyint", "tinyint", lambda v: v.integer(8), "smallint"),
     Type("mediumint", "mediumint", lambda v: v.integer(24), "int"),
     Type("unsigned", "int unsigned", lambda v: v.integer(32) % 2**32),
