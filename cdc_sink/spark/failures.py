@@ -103,6 +103,13 @@ RULES = (
         "nothing: the batch is replayed; if this goes on, give the executors more memory",
     ),
     _Rule(
+        ("RejectedExecutionException", "SparkContext was shut down", "stopped SparkContext"),
+        StateError,
+        "the Spark session has ended under the pipeline",
+        "look into Spark's log for the reason, often too little memory (spark.driver.memory); then start "
+        "the pipeline again",
+    ),
+    _Rule(
         ("OutOfMemoryError",),
         UnavailableError,
         "the driver or an executor ran out of memory",

@@ -87,6 +87,13 @@ def _properties(pipeline: Pipeline, *, submitted: bool, log_file: Path | None) -
         master = "local[*]"
     local = master is not None and master.startswith("local")
     found = {
+        # Code that Spark generated for a table's batches has to be there for the next ones: a table has 40
+        # pieces of it, and 150 more once key updates leave values out. By default all tables share 100.
+        "spark.sql.codegen.cache.maxEntries": str(max(1_000, 200 * len(pipeline.tables))),
+        # What was fetched ahead is for the next batch. A batch that is read twice leaves it behind, and the
+        # heaps of drivers with large values were full of it within Spark's five minutes.
+        "spark.kafka.consumer.fetchedData.cache.timeout": "30s",
+        "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "15s",
         "spark.sql.session.timeZone": "UTC",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.streaming.stopTimeout": "60000",

@@ -26,6 +26,7 @@ from cdc_sink.spark.failures import as_cdc_sink_error, stumbled_after_replay
         ("org.apache.kafka.common.errors.TimeoutException: Timed out", UnavailableError),
         ("Checkpoint block rdd_7_0 not found! Either the executor", UnavailableError),
         ("java.lang.OutOfMemoryError: Java heap space", UnavailableError),
+        ("java.util.concurrent.RejectedExecutionException: Task rejected", StateError),
     ],
 )
 def test_a_known_failure_says_who_acts(text: str, kind: type[CdcSinkError]) -> None:
