@@ -115,11 +115,31 @@ class IcebergTable:
             snapshot = None if parent is None else self.java.snapshot(parent)
 
     def rows_at(self, snapshot_id: int | None) -> DataFrame:
-        """The table's rows as of one of its snapshots."""
+        """The table's rows as of one of its snapshots, with the columns as that snapshot named them."""
         name = self.target.identifier
         if snapshot_id is None:
             return self.spark.table(name)
         return self.spark.sql(f"SELECT * FROM {name} VERSION AS OF {snapshot_id}")
+
+    def names_at(self, snapshot_id: int | None) -> dict[str, str]:
+        """What today's columns were called in a table snapshot; those that came later are left out.
+
+        A rename that the table's settings ask for, and that is not done yet, counts as done.
+        """
+        now = self.java.schema()
+        snapshot = None if snapshot_id is None else self.java.snapshot(snapshot_id)
+        then = now if snapshot is None else self.java.schemas().get(snapshot.schemaId())
+        names = {
+            str(f.name()): str(then.findColumnName(f.fieldId()))
+            for f in now.columns()
+            if then.findField(f.fieldId()) is not None
+        }
+        renamed = {
+            new: names[old]
+            for old, new in self.target.table.renames.items()
+            if old in names and new not in names
+        }
+        return names | renamed
 
     def note(self, properties: Mapping[str, str]) -> None:
         """Commit a table snapshot that changes no row and carries the properties.

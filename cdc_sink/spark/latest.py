@@ -31,6 +31,7 @@ from pyspark.sql.types import ArrayType, BinaryType, MapType, StringType, Struct
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.spark.faults import fault_sql
+from cdc_sink.spark.kept import release
 from cdc_sink.table.dead_letters import KEY_QUARANTINED
 from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.merge_sql import key_alias
@@ -72,8 +73,7 @@ class Folded:
 
     def release(self) -> None:
         """Free the memory that holds the rows."""
-        java: Any = self.rows._jdf
-        java.queryExecution().analyzed().rdd().unpersist(False)
+        release(self.rows)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def fold(
         changes = changes.withColumn("aside", F.lit(None).cast("string"))
     marked = (_stale_exactly if options.exact else _stale)(changes, marks)
     seen, left = Observation(), Observation()
-    marked = marked.withColumn("was_applied", F.expr(_below(marks)))
+    marked = marked.withColumn("was_applied", F.expr(below_sql(marks)))
     places = ("place",) if options.exact else ()
     counted = marked.select(*CARRIED, *places, "stale", "was_applied", "aside").observe(
         seen, *_passing_facts(partitions, has_aside)
@@ -333,7 +333,9 @@ def not_in(ledger: Ledger, changes: DataFrame) -> DataFrame:
     """Only the records that the ledger does not have yet; a replay leaves none."""
     offsets = {p: f"{o}L" for p, o in ledger.next_offsets.items() if o > 0}
     return (
-        changes.where(f"offset >= coalesce({_by_partition(offsets)}, 0L)") if offsets else changes
+        changes.where(f"offset >= coalesce({by_partition_sql(offsets)}, 0L)")
+        if offsets
+        else changes
     )
 
 
@@ -347,30 +349,31 @@ def require_applicable(changes: DataFrame) -> DataFrame:
     return changes.withColumn("op", F.expr(op))
 
 
-def _by_partition(values: Mapping[int, str]) -> str:
+def by_partition_sql(values: Mapping[int, str], partition: str = "partition") -> str:
     """A value per partition, as a map: a constant map is handed to the generated code by reference.
 
     Written as CASE, the numbers would stand in the code itself, and every batch would be compiled anew.
     """
     partitions = ", ".join(str(p) for p in sorted(values))
     listed = ", ".join(values[p] for p in sorted(values))
-    return f"element_at(map_from_arrays(array({partitions}), array({listed})), partition)"
+    return f"element_at(map_from_arrays(array({partitions}), array({listed})), {partition})"
 
 
 def _mark_sql(marks: Mapping[int, SourcePosition]) -> str:
     if not marks:
         return "CAST(NULL AS STRUCT<hi: BIGINT, lo: BIGINT>)"
-    return _by_partition(
+    return by_partition_sql(
         {p: f"named_struct('hi', {m.hi}L, 'lo', {m.lo}L)" for p, m in marks.items()}
     )
 
 
-def _below(marks: Mapping[int, SourcePosition]) -> str:
+def below_sql(marks: Mapping[int, SourcePosition]) -> str:
+    """A change lies below its partition's mark: an earlier batch applied it."""
     return f"coalesce({IS_STREAM} AND position < {_mark_sql(marks)}, false)"
 
 
 def _stale(changes: DataFrame, marks: Mapping[int, SourcePosition]) -> DataFrame:
-    return changes.withColumn("stale", F.expr(_below(marks)))
+    return changes.withColumn("stale", F.expr(below_sql(marks)))
 
 
 def _stale_exactly(changes: DataFrame, marks: Mapping[int, SourcePosition]) -> DataFrame:

@@ -8,174 +8,301 @@ delete. The two halves may lie in different partitions and so in different batch
     the delete not yet read      the topic is read on, from where the table stands, until it is there
     the delete applied before    the same from an older table snapshot, in which the old row still is
 
-What is found in none of these stays left out; the table's policy for unavailable values decides.
+What is found in none of these stays left out; the table's policy for unavailable values decides. A half that
+was applied before needs nothing: the redelivery filter drops it.
+
+Of a batch only the changes of old keys are looked at, and in them only the columns that something left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as F
+from pyspark.sql.types import DataType
 
+from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.spark.iceberg import IcebergTable
-from cdc_sink.spark.latest import fillable, known_sql
+from cdc_sink.spark.kept import Kept
+from cdc_sink.spark.latest import below_sql, by_partition_sql, known_sql
+from cdc_sink.table.ledger import Ledger
 
 IS_HALF = "op = 'c' AND size(unavailable) > 0 AND old_key IS NOT NULL AND aside IS NULL"
-MOST_HOPS = 8  # key updates of one row that follow each other: A → B → C …
 OLDER_SNAPSHOTS = 5
-READ_ON = 200_000  # records per partition; the other half was sent right after this one
+# Records per partition, from where the table stands: the halves were sent one right after the other.
+READ_BACK = 200_000
+READ_ON = 200_000
+SMALL_BYTES = (
+    16 * 2**20
+)  # of completed halves: where these are more, whole changes are sorted to find them
+_LACKS = "is_half AND size(unavailable) > 0"
+_ASKS = f"{_LACKS} AND place IS NOT NULL"
 
-
-# The topic's changes decoded with `sets_aside`, from these offsets on, at most so many per partition.
-ReadOn = Callable[[Mapping[int, int], int], DataFrame]
+Offsets = Mapping[int, int]
+Marks = Mapping[int, SourcePosition]
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Where values are looked for: changes in Kafka order, and the rows that were stored before them."""
+class Past:
+    """What is left of the past: the table's snapshots, and its topic.
 
-    changes: DataFrame
-    stored: DataFrame
+    `starts` gives the oldest offsets that the topic still has; `read` its changes between two offsets of each
+    partition, decoded with `sets_aside`.
+    """
+
+    table: IcebergTable
+    starts: Callable[[], Offsets]
+    read: Callable[[Offsets, Offsets], DataFrame]
+
+    def snapshots(self) -> list[tuple[int, Ledger]]:
+        """The newest table snapshots of which the topic has all later changes; the current one first."""
+        starts, found = self.starts(), list[tuple[int, Ledger]]()
+        for snapshot_id, ledger in self.table.ledgers(OLDER_SNAPSHOTS):
+            newest = found[0][1] if found else ledger
+            is_same = (ledger.topic_id, ledger.generation) == (newest.topic_id, newest.generation)
+            if is_same and all(
+                starts.get(p, 0) <= ledger.next_offsets.get(p, 0) >= offset - READ_BACK
+                for p, offset in newest.next_offsets.items()
+            ):
+                found.append((snapshot_id, ledger))
+        return found
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A table snapshot, and the offsets from which on changes are not in it."""
+
+    snapshot_id: int | None
+    next_offsets: Offsets
 
 
 def complete_moved(
-    changes: DataFrame, table: IcebergTable | None, read_on: ReadOn
+    changes: DataFrame, past: Past | None, marks: Marks, kept: Kept
 ) -> tuple[DataFrame, int]:
     """Give the second halves of key updates the values that lie under their old keys.
 
-    In:  changes with `aside` and `old_key` (null unless the record is such a half).
+    In:  kept changes with `aside` and `old_key` (null unless the record is such a half); `past`, None while
+         there is no table; the table's high-water marks, which tell what was applied before.
     Out: the same, `unavailable` of these halves names only what was not found; how many halves there are.
     """
-    changes = changes.localCheckpoint(eager=True)  # decoded once, looked at often
-    halves = left = _count(changes)
-    names = changes.select("key.*").columns, changes.select("after.*").columns
-    if left and table is not None:
-        stored = _rows(table, table.snapshot_id, *names)
-        changes, left = _complete(_Source(changes, stored), left)
-    elif left:
-        nothing = changes.where("false").select("key", "after")
-        changes, left = _complete(_Source(changes, nothing), left)
-    if left and table is not None:
-        for snapshot_id, ledger in table.ledgers(OLDER_SNAPSHOTS):
-            read = read_on(ledger.next_offsets, READ_ON).withColumn("aside", F.col("fault"))
-            read = read.localCheckpoint(eager=True)
-            found, _ = _complete(_Source(read, _rows(table, snapshot_id, *names)), _count(read))
-            changes = _adopt(changes, found).localCheckpoint(eager=True)
-            left = _count(changes)
-            if not left:
-                break
+    is_half = f"{IS_HALF} AND NOT {below_sql(marks)}"
+    left_out = F.collect_set(F.expr(f"IF({is_half}, unavailable, NULL)"))
+    row = changes.agg(F.count_if(F.expr(is_half)), F.array_distinct(F.flatten(left_out))).first()
+    assert row is not None
+    halves, columns = row
+    if halves == 0:
+        return changes, 0
+    table = past.table if past else None
+    search = _Search(tuple(sorted(columns)), table, kept)
+    newest = _Place(table.snapshot_id if table else None, {})
+    found, left = search.complete(search.relevant(changes, is_half, marks), [newest])
+    changes = _adopt(changes, found)
+    snapshots = past.snapshots() if past and left else []
+    if past and snapshots:
+        now, oldest = snapshots[0][1], snapshots[-1][1]
+        ends = {p: offset + READ_ON for p, offset in now.next_offsets.items()}
+        read = past.read(oldest.next_offsets, ends).withColumn("aside", F.col("fault"))
+        relevant = search.relevant(read, IS_HALF, oldest.high_water)
+        places = [_Place(id_, ledger.next_offsets) for id_, ledger in snapshots]
+        found, _ = search.complete(relevant, places)
+        changes = _adopt(changes, found)
     return changes, halves
 
 
-def _count(changes: DataFrame) -> int:
-    return changes.where(IS_HALF).count()
+@dataclass(frozen=True)
+class _Search:
+    """Looks for the values of these columns among changes and rows."""
 
+    columns: Sequence[str]
+    table: IcebergTable | None
+    kept: Kept
 
-def _rows(
-    table: IcebergTable, snapshot_id: int | None, keys: Sequence[str], columns: Sequence[str]
-) -> DataFrame:
-    reader = table.rows_at(snapshot_id)
-    held = set(reader.columns)
-    key = F.struct(*[F.col(quote(n)).alias(n) for n in keys])
-    # A column that is added by this very batch was null in every row before.
-    after = F.struct(*[(F.col(quote(n)) if n in held else F.lit(None)).alias(n) for n in columns])
-    return reader.select(key.alias("key"), after.alias("after"))
+    def relevant(self, changes: DataFrame, is_half: str, marks: Marks) -> DataFrame:
+        """The halves, each with the place `d` of its delete, and the changes of their old keys.
 
-
-def _complete(source: _Source, left: int) -> tuple[DataFrame, int]:
-    """Complete the halves among a source's own changes, from hop to hop; how many are left."""
-    changes = source.changes
-    for _ in range(MOST_HOPS):
-        if left == 0:
-            break
-        changes = _adopt(changes, _found(changes, source.stored)).localCheckpoint(eager=True)
-        before, left = left, _count(changes)
-        if left == before:
-            break
-    return changes, left
-
-
-def _found(changes: DataFrame, stored: DataFrame) -> DataFrame:
-    """The halves of `changes`, completed as far as older changes of the old key and its row can."""
-    halves = changes.where(IS_HALF)
-    deletes = changes.where("op = 'd'").select(
-        F.col("key").alias("old_key"),
-        "position",
-        F.col("partition").alias("d_partition"),
-        F.col("offset").alias("d_offset"),
-    )
-    # A redelivery brings both once more; the first delete is the one that found the row.
-    first = deletes.groupBy("old_key", "position").agg(
-        F.min(F.struct("d_partition", "d_offset")).alias("d")
-    )
-    placed = halves.join(first, ["old_key", "position"]).selectExpr(
-        "partition AS h_partition", "offset AS h_offset", "old_key", "d"
-    )
-    columns = fillable(changes)
-    older = changes.where("op IN ('c', 'u', 'r', 'd') AND aside IS NULL").selectExpr(
-        "key AS old_key",
-        "partition AS e_partition",
-        "offset AS e_offset",
-        *[f"{known_sql(name)} AS image{i}" for i, name in enumerate(columns)],
-    )
-    is_before = F.expr(
-        "placed.old_key = older.old_key AND e_partition = d.d_partition AND e_offset < d.d_offset"
-    )
-    before = (
-        placed.alias("placed")
-        .join(older.alias("older"), is_before, "left")
-        .drop(F.col("older.old_key"))
-        .groupBy("h_partition", "h_offset", "old_key")
-        .agg(
-            *[
-                F.expr(f"max_by(image{i}, e_offset) FILTER (WHERE image{i} IS NOT NULL)").alias(
-                    f"image{i}"
-                )
-                for i in range(len(columns))
-            ]
+        A redelivery brings a delete once more; the first is the one that found the row. What lies below the
+        marks, as they stood before these changes, was delivered before all of them, and the rows have it.
+        """
+        below = below_sql(marks)
+        is_delete = "op = 'd' AND position.hi IS NOT NULL AND position.lo IS NOT NULL"
+        after = ", ".join(f"{literal(name)}, after.{quote(name)}" for name in self.columns)
+        narrow = changes.where("op IN ('c', 'u', 'r', 'd')").selectExpr(
+            *("key", "old_key", "op", "partition", "offset", "position", "unavailable"),
+            f"named_struct({after}) AS after",
+            f"{is_half} AS is_half",
+            f"aside IS NULL AND NOT {below} AS is_image",
+            f"IF({is_delete} AND NOT {below}, struct(partition, offset), NULL) AS deleted",
         )
-        .join(stored.selectExpr("key AS old_key", "after AS row"), "old_key", "left")
-    )
-    image = {n: i for i, n in enumerate(columns)}
-    joined = halves.join(
-        before.drop("old_key"),
-        (F.col("partition") == F.col("h_partition")) & (F.col("offset") == F.col("h_offset")),
-    )
-    after, lacks = [], []
-    for name in changes.select("after.*").columns:
-        value = f"after.{quote(name)}"
-        if name in image:
-            known = f"image{image[name]}"
-            is_left_out = f"array_contains(unavailable, {literal(name)})"
-            found = f"IF({known} IS NULL, row.{quote(name)}, {known}.value)"
-            nobody = f"IF({known} IS NULL, row IS NULL, NOT {known}.known)"
-            value = f"IF({is_left_out}, {found}, {value})"
-            lacks.append(f"IF({is_left_out} AND {nobody}, {literal(name)}, NULL)")
-        after.append(f"{literal(name)}, {value}")
-    lacking = f"array_except(array({', '.join(lacks)}), array(NULL))"
-    return joined.selectExpr(
-        "partition",
-        "offset",
-        f"named_struct({', '.join(after)}) AS after",
-        f"{lacking} AS unavailable",
-    )
+        moved = narrow.where("is_half").select(F.col("old_key").alias("moved")).distinct()
+        is_of_moved = F.col("key") == F.col("moved")
+        both_halves = Window.partitionBy(F.expr("IF(op = 'd', key, old_key)"), "position")
+        return (
+            narrow.join(F.broadcast(moved), is_of_moved, "left")
+            .where("is_half OR moved IS NOT NULL")
+            .withColumn("d", F.min("deleted").over(both_halves))
+            .drop("deleted", "moved")
+        )
+
+    def complete(
+        self, relevant: DataFrame, places: Sequence[_Place]
+    ) -> tuple[DataFrame | None, int]:
+        """Find values; places: the table snapshots to look into, newest first.
+
+        Out: halves whose delete was found, if any, with `after` and `unavailable` as far as they are complete
+             now; how many halves still lack something.
+        """
+        seen = Observation()
+        placed = self.kept.keep(
+            relevant.withColumn("place", F.expr(_place_sql(places))).observe(
+                seen,
+                F.count_if(F.expr(_LACKS)).alias("lacking"),
+                F.count_if(F.expr(_ASKS)).alias("asking"),
+                F.collect_set(F.expr(f"IF({_ASKS}, place, NULL)")).alias("places"),
+            )
+        )
+        lacking, asking = seen.get["lacking"], seen.get["asking"]
+        if asking == 0:
+            return None, lacking
+        halves = placed.where(_ASKS)
+        others = self._images(placed.where("NOT is_half"))
+        rows = self._rows(placed, {number: places[number] for number in seen.get["places"]})
+        images = self.kept.keep(reduce(DataFrame.unionByName, rows, others))
+        left, before = asking, asking + 1
+        while 0 < left < before:  # a row's key may have changed from A to B to C
+            done = Observation()
+            known = images.unionByName(self._images(halves))
+            completed = self._next(halves, known).observe(
+                done,
+                F.count_if(F.expr(_LACKS)).alias("left"),
+                F.sum(F.octet_length(F.to_json("after"))).alias("bytes"),
+            )
+            halves = self.kept.keep(completed)
+            left, before = done.get["left"], left
+        if done.get["bytes"] <= SMALL_BYTES:
+            halves = F.broadcast(halves)
+        return halves, lacking - asking + left
+
+    def _rows(self, placed: DataFrame, places: Mapping[int, _Place]) -> Iterator[DataFrame]:
+        """The old keys' rows, as images older than all changes."""
+        if self.table is None:
+            return
+        names, types = placed.select("key.*").columns, _types(placed)
+        for number, place in places.items():
+            called = self.table.names_at(place.snapshot_id)
+            held = {
+                name: F.col(quote(called[name])).cast(type_)
+                for name, type_ in types.items()
+                if name in called
+            }
+            # No name of the source's beside ours: it may be the same.
+            rows = self.table.rows_at(place.snapshot_id).select(
+                *[held[name].alias(f"of{i}") for i, name in enumerate(names)],
+                *[
+                    _known(held.get(name), types[name]).alias(f"image{i}")
+                    for i, name in enumerate(self.columns)
+                ],
+            )
+            asked = placed.where(f"{_ASKS} AND place = {number}").select(
+                *[
+                    F.col(f"old_key.{quote(name)}").alias(f"asked{i}")
+                    for i, name in enumerate(names)
+                ]
+            )
+            is_asked = [F.col(f"of{i}") == F.col(f"asked{i}") for i in range(len(names))]
+            yield rows.join(F.broadcast(asked.distinct()), is_asked, "left_semi").select(
+                F.struct(*[F.col(f"of{i}").alias(name) for i, name in enumerate(names)]).alias(
+                    "of"
+                ),
+                F.lit(number).alias("at_place"),
+                F.lit(None).cast("int").alias("at_partition"),
+                F.lit(-1).cast("bigint").alias("at"),
+                *[f"image{i}" for i in range(len(self.columns))],
+            )
+
+    def _images(self, changes: DataFrame) -> DataFrame:
+        return changes.where("is_image").selectExpr(
+            "key AS of",
+            "CAST(NULL AS INT) AS at_place",
+            "partition AS at_partition",
+            "offset AS at",
+            *[f"{known_sql(name)} AS image{i}" for i, name in enumerate(self.columns)],
+        )
+
+    def _next(self, halves: DataFrame, images: DataFrame) -> DataFrame:
+        """Complete the halves as far as the images can: what an image lacks, an older one may have."""
+        is_before = F.expr(
+            "old_key = of AND (at_place = place OR at_partition = d.partition AND at < d.offset)"
+        )
+        newest = [
+            F.expr(f"max_by(image{i}, at) FILTER (WHERE image{i} IS NOT NULL) AS image{i}")
+            for i in range(len(self.columns))
+        ]
+        asks = halves.where(_LACKS).select("partition", "offset", "old_key", "d", "place")
+        found = asks.join(images, is_before).groupBy("partition", "offset").agg(*newest)
+        is_known = [
+            f"coalesce(image{i}.known AND array_contains(unavailable, {literal(name)}), false)"
+            for i, name in enumerate(self.columns)
+        ]
+        after = ", ".join(
+            f"{literal(name)}, IF({is_known[i]}, image{i}.value, after.{quote(name)})"
+            for i, name in enumerate(self.columns)
+        )
+        names = ", ".join(
+            f"IF({is_known[i]}, {literal(name)}, NULL)" for i, name in enumerate(self.columns)
+        )
+        completed = {
+            "after": F.expr(f"named_struct({after})"),
+            "unavailable": F.expr(f"array_except(unavailable, array({names}))"),
+        }
+        joined = halves.join(found, ["partition", "offset"], "left")
+        return joined.withColumns(completed).select(*halves.columns)
 
 
-def _adopt(changes: DataFrame, found: DataFrame) -> DataFrame:
-    """Take `after` and `unavailable` of the records that `found` has, where it knows more."""
-    better = found.selectExpr(
-        "partition", "offset", "after AS found_after", "unavailable AS found_unavailable"
+def _place_sql(places: Sequence[_Place]) -> str:
+    """Number of the newest place that is older than the delete; null where there is none."""
+    later = []
+    for one in places:
+        if one.next_offsets:
+            offsets = {p: f"{offset}L" for p, offset in one.next_offsets.items()}
+            later.append(f"IF(d.offset < {by_partition_sql(offsets, 'd.partition')}, 1, 0)")
+    number = " + ".join(later) or "0"
+    return f"IF(is_half AND d IS NOT NULL AND {number} < {len(places)}, {number}, NULL)"
+
+
+def _types(changes: DataFrame) -> dict[str, DataType]:
+    return {f.name: f.dataType for f in changes.select("key.*", "after.*").schema}
+
+
+def _known(value: Column | None, type_: DataType) -> Column:
+    """A row's image of a column; nobody knows what a column held that came later."""
+    if value is None:
+        return F.expr(f"CAST(NULL AS STRUCT<known: BOOLEAN, value: {type_.simpleString()}>)")
+    return F.struct(F.lit(True).alias("known"), value.alias("value"))
+
+
+def _adopt(changes: DataFrame, halves: DataFrame | None) -> DataFrame:
+    """Put what is complete in the halves into the records they are."""
+    if halves is None:
+        return changes
+    filled = halves.select("after.*").columns
+    better = halves.selectExpr("partition", "offset", "after AS found", "unavailable AS still")
+    is_found = "array_contains(unavailable, {0}) AND NOT array_contains(still, {0})".format
+    after = ", ".join(
+        f"{literal(n)}, IF({is_found(literal(n))}, found.{quote(n)}, after.{quote(n)})"
+        if n in filled
+        else f"{literal(n)}, after.{quote(n)}"
+        for n in changes.select("after.*").columns
     )
     joined = changes.join(better, ["partition", "offset"], "left")
-    knows_more = F.expr(f"{IS_HALF} AND size(found_unavailable) < size(unavailable)")
     return joined.withColumns(
         {
-            "after": F.when(knows_more, F.col("found_after")).otherwise(F.col("after")),
-            "unavailable": F.when(knows_more, F.col("found_unavailable")).otherwise(
-                F.col("unavailable")
+            "after": F.expr(f"IF(still IS NULL, after, named_struct({after}))"),
+            "unavailable": F.expr(
+                "IF(still IS NULL, unavailable, array_intersect(unavailable, still))"
             ),
         }
     ).select(*changes.columns)

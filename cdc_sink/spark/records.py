@@ -9,6 +9,7 @@ from typing import Protocol
 
 from pyspark.sql import DataFrame
 
+from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import CdcSinkError, SchemaError, StateError
 from cdc_sink.spark.dead_letters import DeadLetters
 from cdc_sink.spark.decode import FEW_SCHEMAS, decode, require_framed, schema_ids
@@ -24,7 +25,7 @@ from cdc_sink.spark.faults import (
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.inputs import Input
 from cdc_sink.spark.locate import JOB_FAILED, first_failing
-from cdc_sink.spark.moved_keys import complete_moved
+from cdc_sink.spark.moved_keys import Past, complete_moved
 from cdc_sink.spark.moving import TopicNow
 from cdc_sink.spark.set_aside import mark_aside, require_no_fault
 from cdc_sink.spark.sink import Sink, ValuesLacking
@@ -44,8 +45,11 @@ class Topic(Protocol):
     def whole(self, records: DataFrame) -> DataFrame:
         """The records of a batch once more."""
 
-    def span(self, first: Mapping[int, int], most: int) -> DataFrame:
-        """The records from these offsets on, at most so many per partition."""
+    def span(self, first: Mapping[int, int], end: Mapping[int, int]) -> DataFrame:
+        """The records between two offsets of each partition, as far as they are there."""
+
+    def starts(self) -> Mapping[int, int]:
+        """The offset of the oldest record of each partition."""
 
     def partitions(self) -> int:
         """How many partitions it has now."""
@@ -135,7 +139,9 @@ class RecordWriter:
         if self.sink.target.table.bad_record == "stop":
             require_no_fault(changes)
         quarantined = None if self.of_events else self._quarantined_keys(columns)
-        whole, self._keys_move = self._completed(mark_aside(changes, quarantined), table, columns)
+        marked = mark_aside(changes, quarantined, self.sink.kept)
+        marks = ledger.high_water if ledger else {}
+        whole, self._keys_move = self._completed(marked, table, columns, marks)
         return self.sink.apply(whole, batch_id, self._now())
 
     @property
@@ -144,12 +150,17 @@ class RecordWriter:
         return self.sink.target.table.mode == "append"
 
     def _completed(
-        self, marked: DataFrame, table: IcebergTable | None, columns: Sequence[Column]
+        self,
+        marked: DataFrame,
+        table: IcebergTable | None,
+        columns: Sequence[Column],
+        marks: Mapping[int, SourcePosition],
     ) -> tuple[DataFrame, bool]:
         """Changes with the values that key updates took along, and whether there were such updates."""
         if self.of_events:
             return marked, False
-        whole, halves = complete_moved(marked, table, partial(self._span, columns))
+        past = Past(table, self.topic.starts, partial(self._span, columns)) if table else None
+        whole, halves = complete_moved(marked, past, marks, self.sink.kept)
         return whole, halves > 0
 
     def _now(self) -> TopicNow:
@@ -164,14 +175,17 @@ class RecordWriter:
         self._learn(letters)
         table, columns = self._table()
         try:
-            marked = mark_aside(self._decode_tolerantly(letters, columns), None)
-            whole, _ = self._completed(marked, table, columns)
+            decoded = self._decode_tolerantly(letters, columns)
+            marked = mark_aside(decoded, None, self.sink.kept)
+            whole, _ = self._completed(marked, table, columns, {})  # news, wherever they lie
             return self.sink.replay(whole, store)
         except JOB_FAILED as failed:
             raise self._explain(letters, failed) from failed
 
-    def _span(self, columns: Sequence[Column], first: Mapping[int, int], most: int) -> DataFrame:
-        records = self.topic.span(first, most)
+    def _span(
+        self, columns: Sequence[Column], first: Mapping[int, int], end: Mapping[int, int]
+    ) -> DataFrame:
+        records = self.topic.span(first, end)
         self._learn(records)
         return self._decode_tolerantly(records, columns)
 

@@ -8,28 +8,36 @@ Out of it comes `aside`, null for a change that is applied, else `code|detail` f
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as F
 
 from cdc_sink.config import Target
 from cdc_sink.errors import RecordError, RecordRef
 from cdc_sink.spark.faults import STOPPED
+from cdc_sink.spark.kept import Kept
 from cdc_sink.table.dead_letters import KEY_QUARANTINED, UNAVAILABLE_VALUE, message_sql
 
 _LATER = f"{KEY_QUARANTINED}|"
 
 
-def mark_aside(changes: DataFrame, quarantined_keys: DataFrame | None) -> DataFrame:
+def mark_aside(changes: DataFrame, quarantined_keys: DataFrame | None, kept: Kept) -> DataFrame:
     """Set aside bad changes, and all changes of a key from its first bad one on.
 
-    In:  changes decoded with `sets_aside`; the `key` structs that are quarantined already.
+    In:  changes decoded with `sets_aside`, which are computed here, once; the `key` structs that are
+         quarantined already.
     Out: the same with `aside`.
     """
-    first_bad = F.min(F.when(F.col("fault").isNotNull(), F.struct("partition", "offset")))
-    marked = changes.withColumn("first_bad", first_bad.over(Window.partitionBy("key")))
-    comes_later = F.expr(
-        "first_bad IS NOT NULL AND (partition <> first_bad.partition OR offset > first_bad.offset)"
-    )
+    seen = Observation()
+    changes = kept.keep(changes.observe(seen, F.count("fault").alias("faults")))
+    marked, comes_later = changes, F.lit(False)
+    # No window: it would sort whole rows, large values among them.
+    if seen.get["faults"]:
+        first_bad = F.min(F.struct("partition", "offset")).alias("first_bad")
+        bad = changes.where("fault IS NOT NULL").groupBy("key").agg(first_bad)
+        marked = marked.join(F.broadcast(bad), "key", "left")
+        comes_later = F.expr(
+            "first_bad IS NOT NULL AND (partition <> first_bad.partition OR offset > first_bad.offset)"
+        )
     if quarantined_keys is not None:
         known = quarantined_keys.select("key").distinct().withColumn("waits", F.lit(True))
         marked = marked.join(F.broadcast(known), "key", "left")

@@ -38,6 +38,7 @@ from cdc_sink.spark.failpoints import (
     failpoint,
 )
 from cdc_sink.spark.iceberg import IcebergTable, stamped
+from cdc_sink.spark.kept import Kept
 from cdc_sink.spark.latest import (
     Folded,
     FoldOptions,
@@ -77,6 +78,7 @@ class Sink:
     partitions: tuple[int, ...]
     options: FoldOptions = field(default_factory=FoldOptions)
     shape: Shape = field(init=False)
+    kept: Kept = field(default_factory=Kept)
 
     def __post_init__(self) -> None:
         """Prepare the session: it belongs to this query alone."""
@@ -95,12 +97,17 @@ class Sink:
         Raises: ValuesLacking when changes without `aside` need it; StateError, SchemaError, RecordError,
                 CommitConflictError, CommitUnknownError.
         """
-        table = self.shape.open(changes, self.claim.open(self.partitions))
-        ledger = self._require_ledger(table)
-        if topic is not None:
-            ledger = ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends)
-        failpoint(TABLE_OPENED)
-        new = not_in(ledger, changes)
+        with self.kept:
+            table = self.shape.open(changes, self.claim.open(self.partitions))
+            ledger = self._require_ledger(table)
+            if topic is not None:
+                ledger = ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends)
+            failpoint(TABLE_OPENED)
+            return self._apply(not_in(ledger, changes), table, ledger, batch_id)
+
+    def _apply(
+        self, new: DataFrame, table: IcebergTable, ledger: Ledger, batch_id: int
+    ) -> BatchFacts:
         if self.target.table.order == "source":
             new = require_applicable(new)
         new, folded, plan = self._decide(new, table, ledger)
@@ -111,7 +118,7 @@ class Sink:
             if plan.step is not Step.SKIP:
                 plan = self._put_letters(new, plan, ledger, batch_id)
                 plan = self._remember_deletes(plan, folded)
-                table = self.shape.evolve(table, changes)
+                table = self.shape.evolve(table, new)
                 guard = newer_sql("s.cdc", GUARDED) if ledger.moving else None
                 counters = {"batch_id": batch_id, **folded.facts.counters()}
                 self._commit(table, plan, folded, counters, guard=guard)
@@ -156,24 +163,23 @@ class Sink:
         In:  changes of waiting letters, with `aside` for those that still can't be applied.
         Out: how many were applied. A crash leaves letters in state `replaying`; see spark/replay.py.
         """
-        table = self.shape.open(marked, self.claim.open(self.partitions))
-        ledger = self._require_ledger(table)
-        settled, folded, step = self._again(marked, table, replace(ledger, high_water={}))
-        done = self._letters_of(settled.where("aside IS NULL")).localCheckpoint(eager=True)
-        count = count_of(done)
-        try:
-            if count == 0:
-                return 0
-            letters.mark(done, State.REPLAYING)
-            failpoint(LETTERS_REPLAYING)
-            table = self.shape.evolve(table, settled)
-            plan = Plan(step, ledger.replayed(count, digest_of(done)))
-            self._commit(
-                table, plan, folded, {"replayed": count}, guard=newer_sql("s.cdc", GUARDED)
-            )
-            letters.mark(done, State.REPLAYED)
-        finally:
-            folded.release()
+        with self.kept:
+            table = self.shape.open(marked, self.claim.open(self.partitions))
+            ledger = self._require_ledger(table)
+            settled, folded, step = self._again(marked, table, replace(ledger, high_water={}))
+            try:
+                done = self.kept.keep(self._letters_of(settled.where("aside IS NULL")))
+                count = count_of(done)
+                if count:
+                    letters.mark(done, State.REPLAYING)
+                    failpoint(LETTERS_REPLAYING)
+                    table = self.shape.evolve(table, settled)
+                    plan = Plan(step, ledger.replayed(count, digest_of(done)))
+                    guard = newer_sql("s.cdc", GUARDED)
+                    self._commit(table, plan, folded, {"replayed": count}, guard=guard)
+                    letters.mark(done, State.REPLAYED)
+            finally:
+                folded.release()
         return count
 
     def _again(
@@ -242,7 +248,7 @@ class Sink:
             policy = self.target.table.unavailable_value
             if policy == "stop":
                 raise lacking_error(nobody, self.target)
-            settled = settle_lacking(marked, nobody, policy).localCheckpoint(eager=True)
+            settled = self.kept.keep(settle_lacking(marked, nobody, policy))
         except BaseException:
             folded.release()
             raise

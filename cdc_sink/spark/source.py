@@ -39,10 +39,15 @@ class KafkaTopic:
         ends = records.groupBy("partition").agg(F.min("offset"), F.max("offset")).collect()
         return self._read({row[0]: (row[1], row[2] + 1) for row in ends})
 
-    def span(self, first: Mapping[int, int], most: int) -> DataFrame:
-        """The records from these offsets on, at most so many per partition."""
-        ends = self.ends()
-        return self._read({p: (o, min(ends[p], o + most)) for p, o in first.items() if o < ends[p]})
+    def span(self, first: Mapping[int, int], end: Mapping[int, int]) -> DataFrame:
+        """The records between two offsets of each partition, as far as they are there."""
+        now = self.ends()
+        spans = {p: (first.get(p, 0), min(now[p], offset)) for p, offset in end.items()}
+        return self._read({p: (begin, stop) for p, (begin, stop) in spans.items() if begin < stop})
+
+    def starts(self) -> Mapping[int, int]:
+        """The offset of the oldest record of each partition."""
+        return self.cluster.start_offsets(self.target.table.topic)
 
     def partitions(self) -> int:
         """How many partitions it has now.
@@ -74,6 +79,9 @@ class KafkaTopic:
             .option("endingOffsets", json.dumps({topic: end}))
             .option("includeHeaders", "true")
             .option("failOnDataLoss", "true")
+            # Under a name of its own every reading would leave consumers behind for five minutes, each with
+            # what it fetched. They are told their partitions and commit nothing, so they can't meet.
+            .option("kafka.group.id", f"cdc-sink-{self.target.where}")
             .load()
             .select("key", "value", "topic", "partition", "offset", "timestamp", "headers")
         )

@@ -166,15 +166,19 @@ class Reread:
         """They have their headers already."""
         return records
 
-    def span(self, first: Mapping[int, int], most: int) -> DataFrame:
+    def span(self, first: Mapping[int, int], end: Mapping[int, int]) -> DataFrame:
         spans = [
-            f"partition = {p} AND offset BETWEEN {o} AND {o + most - 1}" for p, o in first.items()
+            f"partition = {p} AND offset >= {first.get(p, 0)} AND offset < {offset}"
+            for p, offset in end.items()
         ]
         return self.writer.topic.batch(self.writer.spark).where(" OR ".join(spans))
 
     def partitions(self) -> int:
         written = [record[3] for record in self.writer.topic.records]
         return max([*self.writer.sink.partitions, *written]) + 1
+
+    def starts(self) -> dict[int, int]:
+        return dict.fromkeys(range(self.partitions()), 0)
 
     def ends(self) -> dict[int, int]:
         return {p: self.writer.topic.end(p) for p in range(self.partitions())}

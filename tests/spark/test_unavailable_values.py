@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from debezium import Event, SourceTable, Topic, optional
-from lake import Lake, Writer
+from lake import Lake, Reread, Writer
 from test_dead_letters import letters
 
 from cdc_sink.change.avro_types import UNAVAILABLE
@@ -53,6 +54,10 @@ def move(
     topic.raw(topic.key(old), topic.value(delete), 0, {"__debezium.newkey": _key(new)})
     topic.tombstone(old, 0)
     topic.raw(topic.key(new), topic.value(create), to, {"__debezium.oldkey": _key(old)})
+
+
+def _not_needed(*_: object) -> None:
+    pytest.fail("the topic was read on, for what the table's row says")
 
 
 def _key(of: dict[str, Any]) -> bytes:
@@ -107,6 +112,85 @@ def test_a_key_that_changed_twice_takes_along_what_changed_between(writer: Write
     topic.raw(topic.key(row(1)), topic.value(create), 0, {"__debezium.oldkey": _key(row(7))})
     writer.write(1)
     assert writer.rows() == [row(1, "back", "new text", b"new scan")]
+
+
+def test_a_changed_key_may_be_called_as_a_column_of_our_own(lake: Lake, name: str) -> None:
+    names = ("of0", "asked0", "image0", "at", "place", "partition", "offset", "old_key", "is_half")
+    table = SourceTable(
+        {"of0": "long", **dict.fromkeys(names[1:], optional("string"))}, key=("of0",)
+    )
+    topic = Topic(table)
+    whole = {"of0": 1, **{name: f"long {name}" for name in names[1:]}}
+    topic.send(Event("c", whole, (1, 1)))
+    writer = lake.writer(name, topic)
+    writer.write()
+    moved = {"of0": 7, **dict.fromkeys(names[1:], UNAVAILABLE)}
+    topic.send(Event("d", whole, (2, 1)))
+    create = topic.value(Event("c", moved, (2, 1)))
+    topic.raw(topic.key(moved), create, 0, {"__debezium.oldkey": b'{"of0": 1}'})
+    writer.write(1)
+    assert writer.rows() == [{**whole, "of0": 7}]
+
+
+def test_a_changed_key_takes_along_what_is_stored_under_a_renamed_column(
+    lake: Lake, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rename and the key update come in one batch, before the table has the new name."""
+    topic = Topic(DOCUMENTS)
+    topic.send(Event("c", FULL, (1, 1)))
+    lake.writer(name, topic).write()
+    writer = lake.writer(name, topic, renames={"body": "story"})
+    move(topic, row(1), row(2, "moved"), (2, 1))  # from now on such updates are expected
+    writer.write(1)
+    renamed = {
+        "story" if name == "body" else name: type_ for name, type_ in topic.table.columns.items()
+    }
+    topic.write_as(replace(topic.table, columns=renamed))
+    whole = {"id": 2, "title": "moved", "story": "long text", "scan": b"scan"}
+    moved = {"id": 7, "title": "again", "story": UNAVAILABLE, "scan": SCAN}
+    move(topic, whole, moved, (2, 2))
+    monkeypatch.setattr(Reread, "span", _not_needed)
+    writer.write(4)
+    assert writer.rows() == [{**whole, "id": 7, "title": "again"}]
+
+
+def test_what_comes_again_says_nothing_of_the_row_that_is_stored(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Key 7 was deleted and made anew, by a key update; then both come again, before its key changes too."""
+    topic = writer.topic
+    topic.send(Event("c", row(7, "other", "other text", b"other"), (2, 1)))
+    for _ in range(2):
+        topic.send(Event("d", row(7), (2, 2)))
+        move(topic, row(1), row(7, "moved"), (2, 3))
+        topic.send(Event("u", row(7, "after"), (2, 4)))
+    move(topic, row(7), row(8, "moved again"), (2, 5))
+    writer.write(1, 7)
+    monkeypatch.setattr(Reread, "span", _not_needed)
+    writer.write(7)
+    assert writer.rows() == [row(8, "moved again", "long text", b"scan")]
+
+
+def test_in_kafkas_order_nothing_tells_which_row_a_changed_key_had(lake: Lake, name: str) -> None:
+    """Without positions the halves can't be paired, and the key may have had other rows before."""
+    topic = Topic(DOCUMENTS)
+    topic.send(Event("c", FULL, (1, 1)))
+    writer = lake.writer(name, topic, order="kafka")
+    writer.write()
+    topic.send(Event("d", row(1), (2, 1)))
+    topic.send(Event("c", row(1, "other", "other text", b"other"), (2, 2)))
+    move(topic, row(1), row(7, "moved"), (2, 3))
+    writer.write(1)
+    assert writer.rows() == []
+    assert [one["reason"] for one in letters(writer)] == ["unavailable_value"]
+
+
+def test_a_batch_leaves_nothing_in_memory(writer: Writer) -> None:
+    move(writer.topic, row(1), row(7, "moved"), (2, 1), 1)
+    java: Any = writer.spark.sparkContext._jsc
+    before = set(java.getPersistentRDDs())
+    writer.write(1)
+    assert set(java.getPersistentRDDs()) <= before
 
 
 def test_the_second_half_of_a_key_update_may_come_a_batch_later(writer: Writer) -> None:
