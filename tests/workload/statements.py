@@ -236,6 +236,10 @@ class Alterations:
 
     def _widen(self, table: WorkTable) -> Alteration | None:
         able = [one for one in table.columns if one.type.wider]
+        if self._database == "postgresql" and table.had_large:
+            # PostgreSQL 18.4 itself fails for ever when a slot that was cut off decodes large values from
+            # before the rewrite: "could not open toast relation".
+            able = [one for one in able if not one.type.rewrites]
         if not able:
             return None
         old = self._draw.choice(able)

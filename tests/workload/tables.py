@@ -27,13 +27,17 @@ _MOODS = ("sad", "ok", "glad")
 
 @dataclass(frozen=True)
 class Type:
-    """A column type; `wider` names the type that it can become without a loss."""
+    """A column type; `wider` names the type that it can become without a loss.
+
+    `rewrites`: PostgreSQL writes the whole table anew for that.
+    """
 
     name: str
     sql: str
     draw: Draw
     wider: str = ""
     is_large: bool = False
+    rewrites: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class WorkTable:
     key: tuple[tuple[str, str], ...]  # name and kind of each key column
     columns: tuple[Column, ...]
     is_full: bool = False  # REPLICA IDENTITY FULL
+    had_large: bool = False  # of its columns, at any time
 
     def key_of(self, number: int) -> tuple[object, ...]:
         """Return the key with a number from 0 to KEYS - 1."""
@@ -74,7 +79,8 @@ class WorkTable:
 
     def with_columns(self, columns: Sequence[Column]) -> WorkTable:
         """Return the table with other columns behind its key."""
-        return replace(self, columns=tuple(columns))
+        had_large = self.had_large or any(column.type.is_large for column in columns)
+        return replace(self, columns=tuple(columns), had_large=had_large)
 
 
 def make_tables(database: Database, seed: int, toast: Toast) -> dict[str, WorkTable]:
@@ -99,7 +105,8 @@ def make_tables(database: Database, seed: int, toast: Toast) -> dict[str, WorkTa
             for number, one in enumerate(drawn)
         )
         key = tuple((f"k{number}", kind) for number, kind in enumerate(kinds))
-        tables[name] = WorkTable(name, key, columns, toast == "full" or place % 2 == 0)
+        is_full = toast == "full" or place % 2 == 0
+        tables[name] = WorkTable(name, key, columns, is_full, had_large=heavy > 0)
     return tables
 
 
@@ -189,8 +196,8 @@ def _varchar(length: int) -> Type:
 
 
 _SHARED = (
-    Type("smallint", "smallint", lambda v: v.integer(16), "int"),
-    Type("int", "int", lambda v: v.integer(32), "bigint"),
+    Type("smallint", "smallint", lambda v: v.integer(16), "int", rewrites=True),
+    Type("int", "int", lambda v: v.integer(32), "bigint", rewrites=True),
     Type("bigint", "bigint", lambda v: v.integer(64)),
     Type("number8", "numeric(8,2)", _number(8, 2), "number12"),
     Type("number12", "numeric(12,2)", _number(12, 2), "number30"),
@@ -203,7 +210,7 @@ _SHARED = (
 _POSTGRESQL = (
     *_SHARED,
     Type("boolean", "boolean", Values.boolean),
-    Type("real", "real", Values.real, "double"),
+    Type("real", "real", Values.real, "double", rewrites=True),
     Type("double", "double precision", Values.wild_double),
     Type("char", "char(8)", lambda v: v.text()[:8]),
     Type("timestamp", "timestamp", Values.wall_clock),
