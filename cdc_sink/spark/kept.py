@@ -26,7 +26,7 @@ class Kept:
         return held
 
     def __enter__(self) -> Kept:
-        """What is kept already stays."""
+        """All that is kept from here on."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -331,12 +331,13 @@ def fillable(changes: DataFrame) -> tuple[str, ...]:
 
 def not_in(ledger: Ledger, changes: DataFrame) -> DataFrame:
     """Only the records that the ledger does not have yet; a replay leaves none."""
-    offsets = {p: f"{o}L" for p, o in ledger.next_offsets.items() if o > 0}
-    return (
-        changes.where(f"offset >= coalesce({by_partition_sql(offsets)}, 0L)")
-        if offsets
-        else changes
-    )
+    offsets = {p: o for p, o in ledger.next_offsets.items() if o > 0}
+    return changes.where(f"offset >= coalesce({offset_sql(offsets)}, 0L)") if offsets else changes
+
+
+def offset_sql(offsets: Mapping[int, int], partition: str = "partition") -> str:
+    """The offset of a row's partition; null for a partition that has none."""
+    return _by_partition({p: f"{o}L" for p, o in offsets.items()}, partition)
 
 
 def require_applicable(changes: DataFrame) -> DataFrame:
@@ -349,7 +350,7 @@ def require_applicable(changes: DataFrame) -> DataFrame:
     return changes.withColumn("op", F.expr(op))
 
 
-def by_partition_sql(values: Mapping[int, str], partition: str = "partition") -> str:
+def _by_partition(values: Mapping[int, str], partition: str = "partition") -> str:
     """A value per partition, as a map: a constant map is handed to the generated code by reference.
 
     Written as CASE, the numbers would stand in the code itself, and every batch would be compiled anew.
@@ -362,7 +363,7 @@ def by_partition_sql(values: Mapping[int, str], partition: str = "partition") ->
 def _mark_sql(marks: Mapping[int, SourcePosition]) -> str:
     if not marks:
         return "CAST(NULL AS STRUCT<hi: BIGINT, lo: BIGINT>)"
-    return by_partition_sql(
+    return _by_partition(
         {p: f"named_struct('hi', {m.hi}L, 'lo', {m.lo}L)" for p, m in marks.items()}
     )
 

@@ -28,7 +28,7 @@ from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.kept import Kept
-from cdc_sink.spark.latest import below_sql, by_partition_sql, known_sql
+from cdc_sink.spark.latest import below_sql, known_sql, offset_sql
 from cdc_sink.table.ledger import Ledger
 
 IS_HALF = "op = 'c' AND size(unavailable) > 0 AND old_key IS NOT NULL AND aside IS NULL"
@@ -101,8 +101,7 @@ def complete_moved(
     newest = _Place(table.snapshot_id if table else None, {})
     found, left = search.complete(search.relevant(changes, is_half, marks), [newest])
     changes = _adopt(changes, found)
-    snapshots = past.snapshots() if past and left else []
-    if past and snapshots:
+    if past and left and (snapshots := past.snapshots()):
         now, oldest = snapshots[0][1], snapshots[-1][1]
         ends = {p: offset + READ_ON for p, offset in now.next_offsets.items()}
         read = past.read(oldest.next_offsets, ends).withColumn("aside", F.col("fault"))
@@ -190,7 +189,8 @@ class _Search:
         """The old keys' rows, as images older than all changes."""
         if self.table is None:
             return
-        names, types = placed.select("key.*").columns, _types(placed)
+        names = placed.select("key.*").columns
+        types = {f.name: f.dataType for f in placed.select("key.*", "after.*").schema}
         for number, place in places.items():
             called = self.table.names_at(place.snapshot_id)
             held = {
@@ -264,17 +264,13 @@ class _Search:
 
 def _place_sql(places: Sequence[_Place]) -> str:
     """Number of the newest place that is older than the delete; null where there is none."""
-    later = []
-    for one in places:
-        if one.next_offsets:
-            offsets = {p: f"{offset}L" for p, offset in one.next_offsets.items()}
-            later.append(f"IF(d.offset < {by_partition_sql(offsets, 'd.partition')}, 1, 0)")
+    later = [
+        f"IF(d.offset < {offset_sql(one.next_offsets, 'd.partition')}, 1, 0)"
+        for one in places
+        if one.next_offsets
+    ]
     number = " + ".join(later) or "0"
     return f"IF(is_half AND d IS NOT NULL AND {number} < {len(places)}, {number}, NULL)"
-
-
-def _types(changes: DataFrame) -> dict[str, DataType]:
-    return {f.name: f.dataType for f in changes.select("key.*", "after.*").schema}
 
 
 def _known(value: Column | None, type_: DataType) -> Column:

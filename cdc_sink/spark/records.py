@@ -135,14 +135,15 @@ class RecordWriter:
             framed = self.input.framed(records)
             changes = decode(framed, self._in_use(framed), columns)
             return self.sink.apply(changes, batch_id, self._now())
-        changes = self._decode_tolerantly(self.topic.whole(records), columns)
-        if self.sink.target.table.bad_record == "stop":
-            require_no_fault(changes)
-        quarantined = None if self.of_events else self._quarantined_keys(columns)
-        marked = mark_aside(changes, quarantined, self.sink.kept)
-        marks = ledger.high_water if ledger else {}
-        whole, self._keys_move = self._completed(marked, table, columns, marks)
-        return self.sink.apply(whole, batch_id, self._now())
+        with self.sink.kept:
+            changes = self._decode_tolerantly(self.topic.whole(records), columns)
+            quarantined = None if self.of_events else self._quarantined_keys(columns)
+            marked = mark_aside(changes, quarantined, self.sink.kept)
+            if self.sink.target.table.bad_record == "stop":
+                require_no_fault(marked)
+            marks = ledger.high_water if ledger else {}
+            whole, self._keys_move = self._completed(marked, table, columns, marks)
+            return self.sink.apply(whole, batch_id, self._now())
 
     @property
     def of_events(self) -> bool:
@@ -175,10 +176,11 @@ class RecordWriter:
         self._learn(letters)
         table, columns = self._table()
         try:
-            decoded = self._decode_tolerantly(letters, columns)
-            marked = mark_aside(decoded, None, self.sink.kept)
-            whole, _ = self._completed(marked, table, columns, {})  # news, wherever they lie
-            return self.sink.replay(whole, store)
+            with self.sink.kept:
+                decoded = self._decode_tolerantly(letters, columns)
+                marked = mark_aside(decoded, None, self.sink.kept)
+                whole, _ = self._completed(marked, table, columns, {})  # news, wherever they lie
+                return self.sink.replay(whole, store)
         except JOB_FAILED as failed:
             raise self._explain(letters, failed) from failed
 

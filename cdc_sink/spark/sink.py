@@ -78,7 +78,7 @@ class Sink:
     partitions: tuple[int, ...]
     options: FoldOptions = field(default_factory=FoldOptions)
     shape: Shape = field(init=False)
-    kept: Kept = field(default_factory=Kept)
+    kept: Kept = field(default_factory=Kept)  # until the record writer is done with the batch
 
     def __post_init__(self) -> None:
         """Prepare the session: it belongs to this query alone."""
@@ -97,17 +97,12 @@ class Sink:
         Raises: ValuesLacking when changes without `aside` need it; StateError, SchemaError, RecordError,
                 CommitConflictError, CommitUnknownError.
         """
-        with self.kept:
-            table = self.shape.open(changes, self.claim.open(self.partitions))
-            ledger = self._require_ledger(table)
-            if topic is not None:
-                ledger = ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends)
-            failpoint(TABLE_OPENED)
-            return self._apply(not_in(ledger, changes), table, ledger, batch_id)
-
-    def _apply(
-        self, new: DataFrame, table: IcebergTable, ledger: Ledger, batch_id: int
-    ) -> BatchFacts:
+        table = self.shape.open(changes, self.claim.open(self.partitions))
+        ledger = self._require_ledger(table)
+        if topic is not None:
+            ledger = ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends)
+        failpoint(TABLE_OPENED)
+        new = not_in(ledger, changes)
         if self.target.table.order == "source":
             new = require_applicable(new)
         new, folded, plan = self._decide(new, table, ledger)
@@ -118,7 +113,7 @@ class Sink:
             if plan.step is not Step.SKIP:
                 plan = self._put_letters(new, plan, ledger, batch_id)
                 plan = self._remember_deletes(plan, folded)
-                table = self.shape.evolve(table, new)
+                table = self.shape.evolve(table, changes)
                 guard = newer_sql("s.cdc", GUARDED) if ledger.moving else None
                 counters = {"batch_id": batch_id, **folded.facts.counters()}
                 self._commit(table, plan, folded, counters, guard=guard)
@@ -163,23 +158,22 @@ class Sink:
         In:  changes of waiting letters, with `aside` for those that still can't be applied.
         Out: how many were applied. A crash leaves letters in state `replaying`; see spark/replay.py.
         """
-        with self.kept:
-            table = self.shape.open(marked, self.claim.open(self.partitions))
-            ledger = self._require_ledger(table)
-            settled, folded, step = self._again(marked, table, replace(ledger, high_water={}))
-            try:
-                done = self.kept.keep(self._letters_of(settled.where("aside IS NULL")))
-                count = count_of(done)
-                if count:
-                    letters.mark(done, State.REPLAYING)
-                    failpoint(LETTERS_REPLAYING)
-                    table = self.shape.evolve(table, settled)
-                    plan = Plan(step, ledger.replayed(count, digest_of(done)))
-                    guard = newer_sql("s.cdc", GUARDED)
-                    self._commit(table, plan, folded, {"replayed": count}, guard=guard)
-                    letters.mark(done, State.REPLAYED)
-            finally:
-                folded.release()
+        table = self.shape.open(marked, self.claim.open(self.partitions))
+        ledger = self._require_ledger(table)
+        settled, folded, step = self._again(marked, table, replace(ledger, high_water={}))
+        try:
+            done = self.kept.keep(self._letters_of(settled.where("aside IS NULL")))
+            count = count_of(done)
+            if count:
+                letters.mark(done, State.REPLAYING)
+                failpoint(LETTERS_REPLAYING)
+                table = self.shape.evolve(table, settled)
+                plan = Plan(step, ledger.replayed(count, digest_of(done)))
+                guard = newer_sql("s.cdc", GUARDED)
+                self._commit(table, plan, folded, {"replayed": count}, guard=guard)
+                letters.mark(done, State.REPLAYED)
+        finally:
+            folded.release()
         return count
 
     def _again(
