@@ -8,7 +8,8 @@ Rules owned here:
   one twice on a restart: it reads the row again.
 - A value that Debezium left out (UNAVAILABLE) is the one of the key's image before: from an older
   event of the batch, else from the stored row. After a delete there is no image before; then it
-  is UNKNOWN, and no stored row may fill it.
+  is UNKNOWN, and no stored row may fill it. The same where the image before has NULL, unless the
+  connector leaves NULLs out, too: the column came later than that image.
 
 A history folded in one batch or in many gives the same end state. That needs each key to stay in
 its partition, as Kafka's partitioner does for equal key bytes.
@@ -64,10 +65,16 @@ class Folded:
     redelivered: int
 
 
-def fold(changes: Iterable[Change], marks: Mapping[int, SourcePosition]) -> Folded:
+def fold(
+    changes: Iterable[Change],
+    marks: Mapping[int, SourcePosition],
+    *,
+    nulls_left_out: bool = False,
+) -> Folded:
     """Fold the changes of one batch to the last image of each key.
 
-    In:     changes in any order, one per record; marks, per partition, from the ledger.
+    In:     changes in any order, one per record; marks, per partition, from the ledger;
+            nulls_left_out, whether the connector leaves NULLs out as it does other values.
     Out:    images keyed by key; UNAVAILABLE in one is to be filled from the stored row.
     Raises: ValueError for an op that is not about one row; the plan decides those before.
     """
@@ -82,7 +89,7 @@ def fold(changes: Iterable[Change], marks: Mapping[int, SourcePosition]) -> Fold
             continue
         if change.is_stream and change.position is not None:
             raised[change.partition] = change.position
-        images[change.key] = _filled(change, images.get(change.key))
+        images[change.key] = _filled(change, images.get(change.key), nulls_left_out)
     return Folded(images, raised, redelivered)
 
 
@@ -97,7 +104,10 @@ def is_redelivered(change: Change, mark: SourcePosition | None) -> bool:
 
 
 def apply_images(
-    rows: Mapping[Hashable, Mapping[str, object]], folded: Folded
+    rows: Mapping[Hashable, Mapping[str, object]],
+    folded: Folded,
+    *,
+    nulls_left_out: bool = False,
 ) -> dict[Hashable, Mapping[str, object]]:
     """Return the table's rows after a folded batch.
 
@@ -109,20 +119,23 @@ def apply_images(
         if image.after is None:
             result.pop(key, None)
         else:
-            result[key] = _fill(image.after, result.get(key))
+            result[key] = _fill(image.after, result.get(key), nulls_left_out)
     return result
 
 
-def _filled(change: Change, before: Change | None) -> Change:
+def _filled(change: Change, before: Change | None, nulls_left_out: bool) -> Change:
     """Fill a change from the image before it in the batch; without one, leave it to the row."""
     if change.after is None or before is None:
         return change
-    return replace(change, after=_fill(change.after, before.after))
+    return replace(change, after=_fill(change.after, before.after, nulls_left_out))
 
 
-def _fill(after: Mapping[str, object], before: Mapping[str, object] | None) -> Mapping[str, object]:
-    # A column the image before does not have was null there: the same as in the table.
-    return {
-        name: (UNKNOWN if before is None else before.get(name)) if value is UNAVAILABLE else value
-        for name, value in after.items()
-    }
+def _fill(
+    after: Mapping[str, object], before: Mapping[str, object] | None, nulls_left_out: bool
+) -> Mapping[str, object]:
+    def known(name: str) -> object:
+        # A column the image before does not have was null there: the same as in the table.
+        value = None if before is None else before.get(name)
+        return UNKNOWN if before is None or (value is None and not nulls_left_out) else value
+
+    return {name: known(name) if value is UNAVAILABLE else value for name, value in after.items()}

@@ -12,6 +12,7 @@ Rules owned here:
 - A `null` inside `sequence` counts as 0 (no commit seen yet); anything that can't be read makes
   the whole position NULL, never 0: a made-up 0 would lie below every high-water mark, and the
   change would be dropped as redelivered.
+- Numbers of log files compare only while the files have one name: another one is another log.
 - Python and SQL give the same answer for the same block; the tests hold them together.
 
 Source: Debezium 3.6 PostgreSQL `SourceInfo.sequence()`; MySQL `file`, `pos`, `row`; MariaDB as seen of
@@ -80,6 +81,22 @@ def position_sql(connector: str, source_sql: str, fields: Collection[str]) -> st
     Raises: SchemaError for a connector whose order is not known here.
     """
     return _rule(connector).render(source_sql, fields)
+
+
+def has_log_files(connector: str) -> bool:
+    """Whether positions of this connector number the files of a log, which has a name."""
+    return _RULES.get(connector) is _BINLOG
+
+
+def log_sql(source_sql: str) -> str:
+    """Render the name of the log, e.g. `binlog` for the file `binlog.000007`; '' where it has none."""
+    file = f"{source_sql}.`file`"
+    return f"left({file}, length({file}) - length(substring_index({file}, '.', -1)) - 1)"
+
+
+def of_log_sql(source_sql: str, log: str, position: str) -> str:
+    """Render a position as NULL where it is one in another log."""
+    return f"IF({log_sql(source_sql)} = {literal(log)}, {position}, NULL)"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ Rules owned here:
   placeholder's text.
 - Types of a fixed size never carry it in PostgreSQL; nor do decimals, which the connector would have
   to write as a number.
+- PostgreSQL leaves out what lies outside the row, and a NULL lies nowhere: where the image before has NULL
+  for a value that was left out, that image is older than the value, and nobody has it. Oracle and SQL
+  Server leave a NULL out as any other value that did not change.
 
 Source: Debezium 3.6 `UnchangedToastedPlaceholder`, `UnchangedToastedReplicationMessageColumn`;
 `unavailable.value.placeholder`, `binary.handling.mode`, `hstore.handling.mode`.
@@ -23,6 +26,7 @@ from cdc_sink.change.avro_schema import base_of, logical_of
 from cdc_sink.change.envelope import AvroField, array_element
 from cdc_sink.change.quoting import literal
 
+LEAVE_OUT_NULLS: Final = frozenset({"oracle", "sqlserver"})  # names of connectors
 _HEX: Final = "hex:"
 _JSON: Final = "io.debezium.data.Json"
 _UUID: Final = "io.debezium.data.Uuid"

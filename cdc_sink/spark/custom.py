@@ -10,7 +10,7 @@ from cdc_sink.config import Target
 from cdc_sink.errors import ConfigError, StateError
 from cdc_sink.spark.checkpoint import Files, query_id
 from cdc_sink.spark.decode import decode
-from cdc_sink.spark.events import sink_of
+from cdc_sink.spark.events import folding_of
 from cdc_sink.spark.failures import caused
 from cdc_sink.spark.faults import read_fault
 from cdc_sink.spark.iceberg import IcebergTable
@@ -98,6 +98,6 @@ def _sink_of(spark: SparkSession, table: Target) -> Sink:
         table,
         own_id or query_id(Files(spark), table.checkpoint),
     )
-    sink = sink_of(spark, table, claim, partitions)
+    sink = Sink(spark, claim, partitions, folding_of(table))
     _sinks[table.pipeline.name, table.where] = (session, sink)
     return sink

@@ -90,6 +90,43 @@ def decode(
     Raises: at run time, a fault (see faults.py) for a record that can't be read; with `sets_aside` only for
             one whose key can't be read or whose schema is not among `schemas`.
     """
+    projected = Projection(schemas, tuple(columns), sets_aside)
+    decoded = _decoded(records, projected)
+    if sets_aside:
+        decoded = decoded.withColumn("fault", F.expr(projected.fault()))
+    return decoded.selectExpr(
+        f"{projected.key()} AS key",
+        f"{projected.op()} AS op",
+        f"{projected.after()} AS after",
+        f"{projected.unavailable()} AS unavailable",
+        f"{projected.position()} AS position",
+        f"{projected.source_ts()} AS source_ts",
+        f"{projected.snapshot()} AS snapshot",
+        "topic",
+        "partition",
+        "offset",
+        f"{projected.schema_id()} AS schema_id",
+        *(("fault", "raw", f"{projected.old_key()} AS old_key") if sets_aside else ()),
+    )
+
+
+def log_names(
+    records: DataFrame,
+    schemas: WriterSchemas,
+    columns: Sequence[Column],
+    *,
+    sets_aside: bool = False,
+) -> list[str]:
+    """Names of the logs that the records' positions number the files of, the newest last; one job."""
+    projected = Projection(schemas, tuple(columns), sets_aside)
+    named = _decoded(records, projected).selectExpr("offset", f"{projected.log()} AS log")
+    last = named.where("log IS NOT NULL").groupBy("log").agg(F.max("offset").alias("last"))
+    return [str(row["log"]) for row in last.orderBy("last").collect()]
+
+
+def _decoded(records: DataFrame, projected: Projection) -> DataFrame:
+    """The records, with a column per writer schema that holds what it decoded."""
+    schemas, columns, sets_aside = projected.schemas, projected.columns, projected.sets_aside
     # Any expression that is not deterministic does: Spark would else move a filter on the changes below
     # this projection, and decode each record once more per column that the filter asks for.
     stays = F.spark_partition_id() >= 0
@@ -119,28 +156,10 @@ def decode(
         ).alias(f"k{i}")
         for i, text in sorted(schemas.keys.items())
     ]
-    carried = ("key", "value", "topic", "partition", "offset")
-    projected = Projection(schemas, tuple(columns), sets_aside)
+    carried: tuple[str, ...] = ("key", "value", "topic", "partition", "offset")
     if sets_aside:
-        records = with_raw(records)
-        decoded = _shaped(records.select(*carried, "headers", "raw", *values, *keys), projected)
-        decoded = decoded.withColumn("fault", F.expr(projected.fault()))
-    else:
-        decoded = _shaped(records.select(*carried, *values, *keys), projected)
-    return decoded.selectExpr(
-        f"{projected.key()} AS key",
-        f"{projected.op()} AS op",
-        f"{projected.after()} AS after",
-        f"{projected.unavailable()} AS unavailable",
-        f"{projected.position()} AS position",
-        f"{projected.source_ts()} AS source_ts",
-        f"{projected.snapshot()} AS snapshot",
-        "topic",
-        "partition",
-        "offset",
-        f"{projected.schema_id()} AS schema_id",
-        *(("fault", "raw", f"{projected.old_key()} AS old_key") if sets_aside else ()),
-    )
+        records, carried = with_raw(records), (*carried, "headers", "raw")
+    return _shaped(records.select(*carried, *values, *keys), projected)
 
 
 def _shaped(decoded: DataFrame, projected: Projection) -> DataFrame:

@@ -6,44 +6,44 @@ differs is that nothing is folded, that a value which was left out stays out, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 
 from cdc_sink.config import Target
+from cdc_sink.spark.folding import Folding
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.latest import Folded, FoldOptions, fold
-from cdc_sink.spark.sink import Sink
-from cdc_sink.table.ledger import Claim, Ledger
+from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.plan import Plan, Step, plan_events
 
 
-def sink_of(spark: SparkSession, target: Target, claim: Claim, partitions: Sequence[int]) -> Sink:
-    """The writer of a table, by its mode."""
-    kind = EventSink if target.table.mode == "append" else Sink
-    return kind(spark, target, claim, tuple(partitions))
+def folding_of(target: Target) -> Folding:
+    """How the batches of a table become rows, by its mode."""
+    return EveryEvent(target) if target.table.mode == "append" else Folding(target)
 
 
-class EventSink(Sink):
-    """Adds the events of a batch as rows.
+class EveryEvent(Folding):
+    """Folds nothing: the events of a batch are its rows.
 
     An event that the connector delivers again lies below the high-water mark and is dropped; those exactly
     at the mark can't be told from new ones and are kept: a reader tells them by key, position and op.
     """
 
-    def _decide(
+    def decide(
         self, new: DataFrame, table: IcebergTable, ledger: Ledger
     ) -> tuple[DataFrame, Folded, Plan]:
-        del table  # nothing in it matters: rows are only added
-        # No key has to be found again, so it does not matter where keys lie.
-        ledger = replace(ledger, moving=None)
+        """As for a mirror; nothing in the table matters: rows are only added."""
+        del table
         folded = self._rows(new, ledger)
-        return new, folded, plan_events(folded.facts, ledger, where=self.target.where)
+        plan = plan_events(folded.facts, ledger, where=self.target.where)
+        # No key has to be found again, so it does not matter where keys lie.
+        return new, folded, replace(plan, ledger=replace(plan.ledger, moving=None))
 
-    def _again(
+    def decide_again(
         self, marked: DataFrame, table: IcebergTable, ledger: Ledger
     ) -> tuple[DataFrame, Folded, Step]:
+        """As for a mirror."""
         del table
         return marked, self._rows(marked, ledger), Step.ADD
 

@@ -82,12 +82,14 @@ class FoldOptions:
 
     `fills`: columns whose unavailable values are looked for in older changes of the batch.
     `every`: nothing is folded, each event stays a row; what the connector left out is null then.
+    `nulls_left_out`: a NULL before a value that was left out is that value; else nobody has it.
     """
 
     exact: bool = False
     fills: tuple[str, ...] = ()
     ignores_truncates: bool = False
     every: bool = False
+    nulls_left_out: bool = False
 
 
 def fold(
@@ -107,9 +109,9 @@ def fold(
     marked = (_stale_exactly if options.exact else _stale)(changes, marks)
     seen, left = Observation(), Observation()
     marked = marked.withColumn("was_applied", F.expr(below_sql(marks)))
-    places = ("place",) if options.exact else ()
-    counted = marked.select(*CARRIED, *places, "stale", "was_applied", "aside").observe(
-        seen, *_passing_facts(partitions, has_aside)
+    risen = ("place", "begins_again") if options.exact else ()
+    counted = marked.select(*CARRIED, *risen, "stale", "was_applied", "aside").observe(
+        seen, *_passing_facts(partitions, has_aside, options.exact)
     )
     kept = counted.where("op IS NOT NULL AND aside IS NULL AND NOT stale")
     if has_aside:  # without it no truncate gets here
@@ -117,7 +119,7 @@ def fold(
             kept = kept.where("op <> 't'")
         elif not options.every:
             kept = _after_truncate(kept)
-    kept = kept.drop("stale", "was_applied", "aside")
+    kept = kept.drop("stale", "was_applied", "aside", "begins_again")
     is_split = len(partitions) > 1
     rows = (
         (_every(kept) if options.every else _last(kept, options, with_split=is_split))
@@ -176,31 +178,35 @@ def _last(changes: DataFrame, options: FoldOptions, *, with_split: bool = False)
     split = F.min("partition").over(of_key) != F.max("partition").over(of_key)
     ordered = ordered.withColumn("is_split", split if with_split else F.lit(False))
     if options.fills:
-        ordered = _with_images(ordered, newest_first, options.fills)
+        ordered = _with_images(ordered, newest_first, options)
     newest = ordered.withColumn("newest", F.row_number().over(newest_first)).where("newest = 1")
     return _filled(newest, options.fills)
 
 
-def _with_images(ordered: DataFrame, newest_first: WindowSpec, fills: Sequence[str]) -> DataFrame:
+def _with_images(ordered: DataFrame, newest_first: WindowSpec, options: FoldOptions) -> DataFrame:
     """Per column the newest value that is known: null when no change of the batch knows one."""
     whole = newest_first.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
     images = {
-        f"image{i}": F.first(F.expr(known_sql(name)), ignorenulls=True).over(whole)
-        for i, name in enumerate(fills)
+        f"image{i}": F.first(
+            F.expr(known_sql(name, options.nulls_left_out)), ignorenulls=True
+        ).over(whole)
+        for i, name in enumerate(options.fills)
     }
     return ordered.withColumns(images)
 
 
-def known_sql(name: str) -> str:
+def known_sql(name: str, nulls_left_out: bool) -> str:
     """What a change knows of a column: struct<known, value>; null where the connector left it out.
 
-    After a delete there is no image before: `known` is false.
+    After a delete there is no image before: `known` is false. So it is for a NULL that the connector would
+    not have left out: the column came later than this change.
     """
     value = f"after.{quote(name)}"
+    known = "true" if nulls_left_out else f"{value} IS NOT NULL"
     return (
         f"CASE WHEN op = 'd' THEN named_struct('known', false, 'value', {value}) "
         f"WHEN NOT array_contains(unavailable, {literal(name)}) "
-        f"THEN named_struct('known', true, 'value', {value}) END"
+        f"THEN named_struct('known', {known}, 'value', {value}) END"
     )
 
 
@@ -238,7 +244,7 @@ def _filled(newest: DataFrame, fills: Sequence[str]) -> DataFrame:
     ).drop(*[f"image{i}" for i in numbers.values()])
 
 
-def _passing_facts(partitions: Sequence[int], has_aside: bool) -> list[Column]:
+def _passing_facts(partitions: Sequence[int], has_aside: bool, exact: bool) -> list[Column]:
     stream_position = f"CASE WHEN {IS_STREAM} AND aside IS NULL THEN position END"
     return [
         F.count(F.lit(1)).alias("records"),
@@ -256,6 +262,11 @@ def _passing_facts(partitions: Sequence[int], has_aside: bool) -> list[Column]:
         F.unix_millis(F.max(F.expr("IF(was_applied, source_ts, NULL)"))).alias(
             "newest_redelivered_ts_ms"
         ),
+        F.unix_millis(
+            F.max(
+                F.expr("IF(begins_again, source_ts, NULL)" if exact else "CAST(NULL AS TIMESTAMP)")
+            )
+        ).alias("newest_falling_ts_ms"),
         *[
             F.max(F.expr(f"IF(partition = {p}, offset, NULL)")).alias(f"offset{p}")
             for p in partitions
@@ -319,6 +330,7 @@ def _facts(
         schema_ids=tuple(sorted(seen["schema_ids"])),
         newest_source_ts_ms=seen["newest_source_ts_ms"],
         newest_redelivered_ts_ms=seen["newest_redelivered_ts_ms"],
+        newest_falling_ts_ms=seen["newest_falling_ts_ms"],
     )
 
 
@@ -386,4 +398,12 @@ def _stale_exactly(changes: DataFrame, marks: Mapping[int, SourcePosition]) -> D
     mark = F.greatest(risen, F.expr(_mark_sql(marks)))
     below = F.coalesce(F.expr(IS_STREAM) & (F.col("position") < mark), F.lit(False))
     outdated = F.col("outdated") if "outdated" in changes.columns else F.lit(False)
-    return changes.withColumns({"stale": below | outdated, "place": F.max("position").over(so_far)})
+    # What comes again was delivered before, with the same time: here or in an earlier batch.
+    newest_before = F.max(F.expr(f"CASE WHEN {IS_STREAM} THEN source_ts END")).over(before)
+    return changes.withColumns(
+        {
+            "stale": below | outdated,
+            "begins_again": below & (F.col("source_ts") > newest_before),
+            "place": F.max("position").over(so_far),
+        }
+    )

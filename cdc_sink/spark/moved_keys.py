@@ -81,12 +81,13 @@ class _Place:
 
 
 def complete_moved(
-    changes: DataFrame, past: Past | None, marks: Marks, kept: Kept
+    changes: DataFrame, past: Past | None, marks: Marks, kept: Kept, *, nulls_left_out: bool
 ) -> tuple[DataFrame, int]:
     """Give the second halves of key updates the values that lie under their old keys.
 
     In:  kept changes with `aside` and `old_key` (null unless the record is such a half); `past`, None while
-         there is no table; the table's high-water marks, which tell what was applied before.
+         there is no table; the table's high-water marks, which tell what was applied before; whether a NULL
+         may be the value that was left out.
     Out: the same, `unavailable` of these halves names only what was not found; how many halves there are.
     """
     is_half = f"{IS_HALF} AND NOT {below_sql(marks)}"
@@ -97,7 +98,7 @@ def complete_moved(
     if halves == 0:
         return changes, 0
     table = past.table if past else None
-    search = _Search(tuple(sorted(columns)), table, kept)
+    search = _Search(tuple(sorted(columns)), table, kept, nulls_left_out)
     newest = _Place(table.snapshot_id if table else None, {})
     found, left = search.complete(search.relevant(changes, is_half, marks), [newest])
     changes = _adopt(changes, found)
@@ -119,6 +120,7 @@ class _Search:
     columns: Sequence[str]
     table: IcebergTable | None
     kept: Kept
+    nulls_left_out: bool
 
     def relevant(self, changes: DataFrame, is_half: str, marks: Marks) -> DataFrame:
         """The halves, each with the place `d` of its delete, and the changes of their old keys.
@@ -202,7 +204,7 @@ class _Search:
             rows = self.table.rows_at(place.snapshot_id).select(
                 *[held[name].alias(f"of{i}") for i, name in enumerate(names)],
                 *[
-                    _known(held.get(name), types[name]).alias(f"image{i}")
+                    self._held(held.get(name), types[name]).alias(f"image{i}")
                     for i, name in enumerate(self.columns)
                 ],
             )
@@ -229,8 +231,18 @@ class _Search:
             "CAST(NULL AS INT) AS at_place",
             "partition AS at_partition",
             "offset AS at",
-            *[f"{known_sql(name)} AS image{i}" for i, name in enumerate(self.columns)],
+            *[
+                f"{known_sql(name, self.nulls_left_out)} AS image{i}"
+                for i, name in enumerate(self.columns)
+            ],
         )
+
+    def _held(self, value: Column | None, type_: DataType) -> Column:
+        """A row's image of a column; nobody knows what a column held that came later."""
+        if value is None:
+            return F.expr(f"CAST(NULL AS STRUCT<known: BOOLEAN, value: {type_.simpleString()}>)")
+        known = F.lit(True) if self.nulls_left_out else value.isNotNull()
+        return F.struct(known.alias("known"), value.alias("value"))
 
     def _next(self, halves: DataFrame, images: DataFrame) -> DataFrame:
         """Complete the halves as far as the images can: what an image lacks, an older one may have."""
@@ -271,13 +283,6 @@ def _place_sql(places: Sequence[_Place]) -> str:
     ]
     number = " + ".join(later) or "0"
     return f"IF(is_half AND d IS NOT NULL AND {number} < {len(places)}, {number}, NULL)"
-
-
-def _known(value: Column | None, type_: DataType) -> Column:
-    """A row's image of a column; nobody knows what a column held that came later."""
-    if value is None:
-        return F.expr(f"CAST(NULL AS STRUCT<known: BOOLEAN, value: {type_.simpleString()}>)")
-    return F.struct(F.lit(True).alias("known"), value.alias("value"))
 
 
 def _adopt(changes: DataFrame, halves: DataFrame | None) -> DataFrame:

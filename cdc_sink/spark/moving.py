@@ -23,6 +23,7 @@ class TopicNow:
     partitions: int
     key_schema_ids: tuple[int, ...]
     ends: Callable[[], Mapping[int, int]]
+    log: str | None = None
 
 
 def mark_outdated(changes: DataFrame, deleted: Mapping[str, SourcePosition]) -> DataFrame:

@@ -15,7 +15,7 @@ from cdc_sink.change.avro_schema import decimal_digits
 from cdc_sink.change.avro_types import decimal_type, set_aside, unavailable_sql
 from cdc_sink.change.envelope import AvroField
 from cdc_sink.change.flattened import envelope_sql
-from cdc_sink.change.position import position_sql
+from cdc_sink.change.position import has_log_files, log_sql, of_log_sql, position_sql
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.change.wire import framing_fault_sql
 from cdc_sink.spark.faults import fault_sql
@@ -262,9 +262,20 @@ class Projection:
 
         def place(i: int) -> str:
             envelope = self.schemas.envelopes[i]
-            return position_sql(envelope.connector, f"v{i}.source", envelope.source_fields)
+            sql = position_sql(envelope.connector, f"v{i}.source", envelope.source_fields)
+            log = self.schemas.log if has_log_files(envelope.connector) else None
+            return sql if log is None else of_log_sql(f"v{i}.source", log, sql)
 
         return self.per_schema(place, NO_POSITION)
+
+    def log(self) -> str:
+        """The name of the log whose files the position numbers; null where there is none."""
+
+        def name(i: int) -> str:
+            is_log = has_log_files(self.schemas.envelopes[i].connector)
+            return log_sql(f"v{i}.source") if is_log else "NULL"
+
+        return self.per_schema(name, "CAST(NULL AS STRING)")
 
     def snapshot(self) -> str:
         """Debezium's word for the kind of read; null for a tombstone."""

@@ -33,12 +33,13 @@ from cdc_sink.spark.checkpoint import (
     resume_offsets,
     write_lease,
 )
-from cdc_sink.spark.events import sink_of
+from cdc_sink.spark.events import folding_of
 from cdc_sink.spark.failures import caused, stumbled_after_replay
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.inputs import input_of
 from cdc_sink.spark.locate import JOB_FAILED
 from cdc_sink.spark.records import RecordWriter
+from cdc_sink.spark.sink import Sink
 from cdc_sink.spark.source import KafkaTopic, read_records
 from cdc_sink.table.lease import Verdict
 from cdc_sink.table.ledger import LEDGER_KEY, Claim, Ledger
@@ -317,7 +318,8 @@ class _Batches:
     def _writer_for(self, records: DataFrame) -> RecordWriter:
         # Spark gives each query a session of its own, first seen here.
         if self._writer is None:
-            sink = sink_of(records.sparkSession, self.query.target, self.claim, self.partitions)
+            folding = folding_of(self.query.target)
+            sink = Sink(records.sparkSession, self.claim, self.partitions, folding)
             services = self.query.services
             topic = KafkaTopic(records.sparkSession, self.query.target, services.cluster)
             self._writer = RecordWriter(sink, input_of(self.query.target, services.registry), topic)

@@ -12,10 +12,11 @@ from pyspark.sql import DataFrame
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import CdcSinkError, SchemaError, StateError
 from cdc_sink.spark.dead_letters import DeadLetters
-from cdc_sink.spark.decode import FEW_SCHEMAS, decode, require_framed, schema_ids
+from cdc_sink.spark.decode import FEW_SCHEMAS, decode, log_names, require_framed, schema_ids
 from cdc_sink.spark.failpoints import BATCH_STARTED, SCHEMAS_FETCHED, failpoint
 from cdc_sink.spark.failures import as_cdc_sink_error
 from cdc_sink.spark.faults import (
+    STOPPED,
     Fault,
     malformed_error,
     read_fault,
@@ -30,7 +31,8 @@ from cdc_sink.spark.moving import TopicNow
 from cdc_sink.spark.set_aside import mark_aside, require_no_fault
 from cdc_sink.spark.sink import Sink, ValuesLacking
 from cdc_sink.table.columns import Column
-from cdc_sink.table.plan import BatchFacts
+from cdc_sink.table.ledger import Ledger
+from cdc_sink.table.plan import NEW_LOG_REMEDY, BatchFacts
 from cdc_sink.table.writer_schemas import WriterSchemas
 
 MOST_REPLANS = 3
@@ -130,15 +132,16 @@ class RecordWriter:
         if not columns or not self.schemas.has_key:
             return None  # only tombstones so far, and no table: there is no column to make one of
         ledger = table.ledger() if table else None
+        self._know_log(records, columns, ledger)
         waits_for_letters = bool(ledger and ledger.quarantined) and not self.of_events
         if not self._sets_aside and not waits_for_letters:
             framed = self.input.framed(records)
             changes = decode(framed, self._in_use(framed), columns)
             return self.sink.apply(changes, batch_id, self._now())
-        with self.sink.kept:
+        with self.sink.folding.kept:
             changes = self._decode_tolerantly(self.topic.whole(records), columns)
             quarantined = None if self.of_events else self._quarantined_keys(columns)
-            marked = mark_aside(changes, quarantined, self.sink.kept)
+            marked = mark_aside(changes, quarantined, self.sink.folding.kept)
             if self.sink.target.table.bad_record == "stop":
                 require_no_fault(marked)
             marks = ledger.high_water if ledger else {}
@@ -161,12 +164,30 @@ class RecordWriter:
         if self.of_events:
             return marked, False
         past = Past(table, self.topic.starts, partial(self._span, columns)) if table else None
-        whole, halves = complete_moved(marked, past, marks, self.sink.kept)
+        nulls_left_out = self.sink.folding.options.nulls_left_out
+        whole, halves = complete_moved(
+            marked, past, marks, self.sink.folding.kept, nulls_left_out=nulls_left_out
+        )
         return whole, halves > 0
 
     def _now(self) -> TopicNow:
         ids = tuple(sorted(self.schemas.keys))
-        return TopicNow(self.topic.partitions(), ids, self.topic.ends)
+        return TopicNow(self.topic.partitions(), ids, self.topic.ends, self.schemas.log)
+
+    def _know_log(
+        self, records: DataFrame, columns: Sequence[Column], ledger: Ledger | None
+    ) -> None:
+        """From the table's first batch on, the name of the log whose files its positions number."""
+        if self.schemas.log is None and self.schemas.have_log:
+            known = ledger.log if ledger else None
+            newest = None if known else next(reversed(self._logs(records, columns)), None)
+            self.schemas = replace(self.schemas, log=known or newest)
+
+    def _logs(self, records: DataFrame, columns: Sequence[Column]) -> list[str]:
+        if self._sets_aside:
+            records = self.topic.whole(records)
+        framed = self.input.framed(records)
+        return log_names(framed, self._in_use(framed), columns, sets_aside=self._sets_aside)
 
     def replay(self, letters: DataFrame, store: DeadLetters) -> int:
         """Apply dead letters, given as Kafka records; how many could be.
@@ -176,9 +197,9 @@ class RecordWriter:
         self._learn(letters)
         table, columns = self._table()
         try:
-            with self.sink.kept:
+            with self.sink.folding.kept:
                 decoded = self._decode_tolerantly(letters, columns)
-                marked = mark_aside(decoded, None, self.sink.kept)
+                marked = mark_aside(decoded, None, self.sink.folding.kept)
                 whole, _ = self._completed(marked, table, columns, {})  # news, wherever they lie
                 return self.sink.replay(whole, store)
         except JOB_FAILED as failed:
@@ -234,6 +255,9 @@ class RecordWriter:
         new_values = {i: self.input.schema(i) for i in set(values) - set(self.schemas.values)}
         new_keys = {i: self.input.schema(i) for i in set(keys) - set(self.schemas.keys)}
         self.schemas = self.schemas.plus(new_values, new_keys)
+        if self.schemas.leave_out_nulls:
+            folding = self.sink.folding
+            folding.options = replace(folding.options, nulls_left_out=True)
 
     def _table(self) -> tuple[IcebergTable | None, tuple[Column, ...]]:
         """The table as it is, and its columns with what the schemas add."""
@@ -244,7 +268,7 @@ class RecordWriter:
         text = str(failed)
         fault = read_fault(text)
         if fault is not None:
-            return fault.error()
+            return self._another_log(records, fault) or fault.error()
         value = read_value_fault(text)
         if value is None and "malformed" not in text.lower():
             return as_cdc_sink_error(failed, self.sink.target.where)
@@ -259,3 +283,18 @@ class RecordWriter:
         if fault is not None:
             return fault.error()
         return value_error(record, *value) if value else malformed_error(record)
+
+    def _another_log(self, records: DataFrame, fault: Fault) -> CdcSinkError | None:
+        """Say so when a change has no position because it lies in another log."""
+        if fault.code != "position" or self.schemas.log is None:
+            return None
+        others = set(self._logs(records, self._table()[1])) - {self.schemas.log}
+        if not others:
+            return None
+        return StateError(
+            self.sink.target.where,
+            f"the source's log files are called {', '.join(sorted(others))}, those of all that was applied "
+            f"{self.schemas.log}: the connector reads another server, or the log began again",
+            data=STOPPED,
+            remedy=NEW_LOG_REMEDY,
+        )

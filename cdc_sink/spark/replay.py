@@ -16,12 +16,13 @@ from cdc_sink.config import Pipeline, Target
 from cdc_sink.errors import ConfigError
 from cdc_sink.spark.checkpoint import Files, my_lease, write_lease
 from cdc_sink.spark.dead_letters import DeadLetters, count_of, digest_of
-from cdc_sink.spark.events import sink_of
+from cdc_sink.spark.events import folding_of
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.inputs import input_of
 from cdc_sink.spark.query import Services, claim_of, require_no_stream
 from cdc_sink.spark.records import RecordWriter
 from cdc_sink.spark.session import create_session, require_session
+from cdc_sink.spark.sink import Sink
 from cdc_sink.spark.source import KafkaTopic
 from cdc_sink.table.dead_letters import State, purge_sql
 from cdc_sink.table.ledger import Ledger
@@ -59,7 +60,9 @@ def replay(
     try:
         topic = KafkaTopic(spark, target, services.cluster)
         writer = RecordWriter(
-            sink_of(spark, target, claim, partitions), input_of(target, services.registry), topic
+            Sink(spark, claim, partitions, folding_of(target)),
+            input_of(target, services.registry),
+            topic,
         )
         return replay_letters(writer, ledger, record)
     finally:

@@ -11,11 +11,16 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as F
 
+from cdc_sink.change.quoting import literal, quote
 from cdc_sink.config import Target
 from cdc_sink.errors import RecordError, RecordRef
 from cdc_sink.spark.faults import STOPPED
+from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.kept import Kept
+from cdc_sink.spark.latest import Folded
+from cdc_sink.spark.shape import key_names
 from cdc_sink.table.dead_letters import KEY_QUARANTINED, UNAVAILABLE_VALUE, message_sql
+from cdc_sink.table.merge_sql import key_alias
 
 _LATER = f"{KEY_QUARANTINED}|"
 
@@ -68,12 +73,39 @@ def require_no_fault(changes: DataFrame) -> None:
         )
 
 
-def settle_lacking(changes: DataFrame, lacking: DataFrame, policy: str) -> DataFrame:
-    """Decide over the values that nobody has.
+def without_value(folded: Folded, table: IcebergTable, *, nulls_left_out: bool) -> DataFrame:
+    """Rows of a fold that lack a value which nobody has: neither the batch nor the stored row.
 
-    In:  changes with `aside`; `lacking`, one row per such key: `key`, `missing` (names of columns);
-         policy `set_null` or `quarantine_key`.
+    In:  a fold that looked into the whole batch; the table it is for, not evolved yet.
+    Out: its rows, `missing` names only columns that the stored row can't fill.
     """
+    called = table.names_at(table.snapshot_id)
+    nulls = [
+        f"IF({quote(called[name]) if name in called else 'NULL'} IS NULL, {literal(name)}, NULL)"
+        for name in folded.facts.lacking
+        if not nulls_left_out
+    ]
+    names = key_names(folded.rows)
+    stored = table.rows_at(table.snapshot_id).selectExpr(
+        *[f"{quote(called[name])} AS {key_alias(i)}" for i, name in enumerate(names)],
+        f"array_except(CAST(array({', '.join(nulls)}) AS ARRAY<STRING>), array(NULL)) AS nulls",
+    )
+    lacking = folded.rows.where("size(missing) > 0")
+    still = F.expr("IF(nulls IS NULL, missing, array_intersect(missing, nulls))")
+    asked = lacking.where("NOT is_unknown").join(stored, stored.columns[:-1], "left")
+    unfilled = asked.withColumn("missing", still).where("size(missing) > 0").drop("nulls")
+    return lacking.where("is_unknown").unionByName(unfilled)
+
+
+def settle_lacking(changes: DataFrame, lacking: DataFrame, target: Target) -> DataFrame:
+    """Decide over the values that nobody has, as the table's policy says.
+
+    In:     changes with `aside`; `lacking`, one row per such key: `key`, `missing` (names of columns).
+    Raises: RecordError where the policy is to stop.
+    """
+    policy = target.table.unavailable_value
+    if policy == "stop":
+        raise _lacking_error(lacking, target)
     known = lacking.select("key", F.col("missing").alias("lacks"))
     joined = changes.join(F.broadcast(known), "key", "left")
     lacks = F.col("lacks").isNotNull()
@@ -94,8 +126,7 @@ def settle_lacking(changes: DataFrame, lacking: DataFrame, policy: str) -> DataF
     return joined.withColumn("aside", aside).select(*changes.columns)
 
 
-def lacking_error(lacking: DataFrame, target: Target) -> RecordError:
-    """Say at which record values are lacking that nobody has; `lacking` as for `settle_lacking`."""
+def _lacking_error(lacking: DataFrame, target: Target) -> RecordError:
     first = lacking.orderBy("partition", "offset").first()
     assert first is not None
     return RecordError(

@@ -23,7 +23,6 @@ from pyspark.sql import functions as F
 
 from cdc_sink.change.quoting import quote
 from cdc_sink.config import Target
-from cdc_sink.errors import StateError
 from cdc_sink.spark.dead_letters import DeadLetters, count_of, digest_of
 from cdc_sink.spark.engines import Engine, FoldedBatch
 from cdc_sink.spark.engines.append import append, table_rows
@@ -37,27 +36,16 @@ from cdc_sink.spark.failpoints import (
     TABLE_OPENED,
     failpoint,
 )
+from cdc_sink.spark.folding import Folding
 from cdc_sink.spark.iceberg import IcebergTable, stamped
-from cdc_sink.spark.kept import Kept
-from cdc_sink.spark.latest import (
-    Folded,
-    FoldOptions,
-    fillable,
-    fold,
-    not_in,
-    require_applicable,
-)
-from cdc_sink.spark.moving import TopicNow, deletes_of, mark_outdated
-from cdc_sink.spark.set_aside import lacking_error, settle_lacking
+from cdc_sink.spark.latest import Folded, not_in, require_applicable
+from cdc_sink.spark.moving import TopicNow, deletes_of
 from cdc_sink.spark.shape import Shape, key_names
-from cdc_sink.table.columns import (
-    CDC_COLUMN,
-)
+from cdc_sink.table.columns import CDC_COLUMN
 from cdc_sink.table.dead_letters import NAMED_BY, State
 from cdc_sink.table.guard import newer_sql
 from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, Claim, Ledger
-from cdc_sink.table.merge_sql import key_alias
-from cdc_sink.table.plan import BatchFacts, Plan, Step, plan_batch
+from cdc_sink.table.plan import BatchFacts, Plan, Step
 
 GUARDED = f"t.{quote(CDC_COLUMN)}"
 
@@ -73,21 +61,22 @@ class Sink:
     """Applies the micro-batches of one table, in order, from one session."""
 
     spark: SparkSession
-    target: Target
     claim: Claim
     partitions: tuple[int, ...]
-    options: FoldOptions = field(default_factory=FoldOptions)
+    folding: Folding
     shape: Shape = field(init=False)
-    kept: Kept = field(default_factory=Kept)  # until the record writer is done with the batch
 
     def __post_init__(self) -> None:
         """Prepare the session: it belongs to this query alone."""
-        ignores = self.target.table.truncate == "ignore"
-        self.options = replace(self.options, ignores_truncates=ignores)
         prepare_session(self.spark)
         cores = self.spark.sparkContext.defaultParallelism
         self.spark.conf.set("spark.sql.shuffle.partitions", str(cores))
         self.shape = Shape(self.spark, self.target)
+
+    @property
+    def target(self) -> Target:
+        """The table, and what the configuration says of it."""
+        return self.folding.target
 
     def apply(self, changes: DataFrame, batch_id: int, topic: TopicNow | None = None) -> BatchFacts:
         """Apply one micro-batch exactly once.
@@ -100,12 +89,12 @@ class Sink:
         table = self.shape.open(changes, self.claim.open(self.partitions))
         ledger = self._require_ledger(table)
         if topic is not None:
-            ledger = ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends)
+            ledger = ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends, topic.log)
         failpoint(TABLE_OPENED)
         new = not_in(ledger, changes)
         if self.target.table.order == "source":
             new = require_applicable(new)
-        new, folded, plan = self._decide(new, table, ledger)
+        new, folded, plan = self.folding.decide(new, table, ledger)
         try:
             failpoint(BATCH_FOLDED)
             if plan.step is Step.LOOK_UP:
@@ -121,37 +110,6 @@ class Sink:
             folded.release()
         return folded.facts
 
-    def _decide(
-        self, new: DataFrame, table: IcebergTable, ledger: Ledger
-    ) -> tuple[DataFrame, Folded, Plan]:
-        """What becomes of the records that the ledger does not have; them, folded, and the plan."""
-        if ledger.quarantined and "aside" not in new.columns:
-            raise StateError(
-                self.target.where,
-                f"{ledger.quarantined} records of this table wait among the dead letters, and these changes "
-                "don't tell which keys are quarantined",
-                remedy="replay or release them with `cdc-sink dead-letters`, then run one batch of "
-                "`cdc-sink run --once`",
-            )
-        if ledger.moving is not None:
-            self._require_positions()
-            new = mark_outdated(new, ledger.moving.deleted)
-        folded = None
-        if "aside" in new.columns:
-            new, folded = self._settled(new, table, ledger)
-        return new, *self._fold(new, table, ledger, folded)
-
-    def _require_positions(self) -> None:
-        settings = self.target.table
-        if settings.order == "kafka" and not settings.outbox:  # an event never changes
-            raise StateError(
-                self.target.where,
-                "keys may have changed partition (more partitions, or another key schema), and with "
-                "`order: kafka` nothing orders their changes then",
-                data="the batch was not applied, its offsets were not committed",
-                remedy="rebuild the table with `cdc-sink backfill` after a new snapshot into a new topic",
-            )
-
     def replay(self, marked: DataFrame, letters: DeadLetters) -> int:
         """Apply dead letters after all: under the guard, since newer state may be there by now.
 
@@ -160,9 +118,11 @@ class Sink:
         """
         table = self.shape.open(marked, self.claim.open(self.partitions))
         ledger = self._require_ledger(table)
-        settled, folded, step = self._again(marked, table, replace(ledger, high_water={}))
+        settled, folded, step = self.folding.decide_again(
+            marked, table, replace(ledger, high_water={})
+        )
         try:
-            done = self.kept.keep(self._letters_of(settled.where("aside IS NULL")))
+            done = self.folding.kept.keep(self._letters_of(settled.where("aside IS NULL")))
             count = count_of(done)
             if count:
                 letters.mark(done, State.REPLAYING)
@@ -176,12 +136,6 @@ class Sink:
             folded.release()
         return count
 
-    def _again(
-        self, marked: DataFrame, table: IcebergTable, ledger: Ledger
-    ) -> tuple[DataFrame, Folded, Step]:
-        """What of letters can be applied now, folded, and how it reaches the table."""
-        return *self._settled(marked, table, ledger), Step.MERGE
-
     def _letters_of(self, changes: DataFrame) -> DataFrame:
         own = {"table": F.lit(self.target.where), "topic_id": F.lit(self.claim.topic_id)}
         return changes.withColumns(own).select(*NAMED_BY)
@@ -191,63 +145,6 @@ class Sink:
         assert ledger is not None, "opened tables have one"
         self.claim.require_fits(ledger, self.target.where)
         return ledger
-
-    def _fold(
-        self, new: DataFrame, table: IcebergTable, ledger: Ledger, folded: Folded | None = None
-    ) -> tuple[Folded, Plan]:
-        is_exact = self.options.exact or folded is not None
-        if folded is None:
-            folded = fold(new, ledger.high_water, sorted(ledger.next_offsets), self.options)
-        facts = folded.facts
-        plan = plan_batch(
-            facts,
-            ledger,
-            is_empty=table.is_empty,
-            folded_exactly=is_exact,
-            where=self.target.where,
-        )
-        if plan.step in (Step.FOLD_EXACTLY, Step.FILL):
-            folded.release()
-            exact = self.options.exact or plan.step is Step.FOLD_EXACTLY
-            fills = fillable(new) if plan.step is Step.FILL else self.options.fills
-            self.options = replace(self.options, exact=exact, fills=fills)
-            return self._fold(new, table, ledger)
-        # Batches that follow a mixed one are likely mixed too; the first pure one ends it. A column once
-        # left out will be left out again.
-        lacking = tuple(facts.lacking)
-        stays_exact = facts.is_mixed or ledger.moving is not None
-        exact = self.options.exact and stays_exact
-        self.options = replace(self.options, exact=exact, fills=lacking)
-        return folded, plan
-
-    def _settled(
-        self, marked: DataFrame, table: IcebergTable, ledger: Ledger
-    ) -> tuple[DataFrame, Folded]:
-        """Decide over the values that nobody has; the changes as they are then, and folded."""
-        everything = replace(self.options, exact=True, fills=fillable(marked))
-        known = sorted(ledger.next_offsets)
-        folded = fold(marked, ledger.high_water, known, everything)
-        if not folded.facts.lacking_keys:
-            return marked, folded
-        lacking = folded.rows.where("size(missing) > 0")
-        stored = table.rows_at(table.snapshot_id).selectExpr(
-            *[f"{quote(name)} AS {key_alias(i)}" for i, name in enumerate(key_names(marked))]
-        )
-        nobody = lacking.where("is_unknown").unionByName(
-            lacking.where("NOT is_unknown").join(stored, stored.columns, "left_anti")
-        )
-        try:
-            if nobody.isEmpty():
-                return marked, folded
-            policy = self.target.table.unavailable_value
-            if policy == "stop":
-                raise lacking_error(nobody, self.target)
-            settled = self.kept.keep(settle_lacking(marked, nobody, policy))
-        except BaseException:
-            folded.release()
-            raise
-        folded.release()
-        return settled, fold(settled, ledger.high_water, known, everything)
 
     def _put_letters(self, new: DataFrame, plan: Plan, ledger: Ledger, batch_id: int) -> Plan:
         """Keep what goes aside before the offsets move, and note how many letters wait."""
@@ -300,6 +197,7 @@ class Sink:
             key_columns=key_names(folded.rows),
             is_partitioned=table.java.spec().isPartitioned(),
             fills=tuple(folded.facts.lacking),
+            keeps_nulls=self.folding.options.nulls_left_out,
             rows=folded.rows.withColumns(
                 {"topic": F.lit(self.claim.topic), "cdc": F.expr(self._cdc())}
             ),

@@ -51,6 +51,7 @@ class Ledger:
     position applied by stream events, and `newest_source_ts_ms` the newest source timestamp among all that
     was applied: what claims to be redelivered can't be newer. `quarantined` is how many records of this
     table wait among the dead letters, as of the last batch; `replay` is the digest of those applied last.
+    `log` is the name of the log whose files the marks number, e.g. `binlog`.
     """
 
     pipeline: str
@@ -68,6 +69,7 @@ class Ledger:
     replay: str | None = None
     key_schema_ids: tuple[int, ...] = ()
     moving: Moving | None = None
+    log: str | None = None
 
     def advanced(
         self,
@@ -98,7 +100,11 @@ class Ledger:
         )
 
     def beginning(
-        self, partitions: int, key_schema_ids: Iterable[int], ends: Callable[[], Mapping[int, int]]
+        self,
+        partitions: int,
+        key_schema_ids: Iterable[int],
+        ends: Callable[[], Mapping[int, int]],
+        log: str | None = None,
     ) -> Ledger:
         """The ledger at the begin of a batch: it knows the topic's partitions and the schemas of its keys.
 
@@ -117,6 +123,7 @@ class Ledger:
             next_offsets=with_partitions(self.next_offsets, range(partitions)),
             key_schema_ids=tuple(sorted({*self.key_schema_ids, *new})),
             moving=moving,
+            log=self.log or log,
         )
 
     def replayed(self, letters: int, digest: str) -> Ledger:
@@ -168,6 +175,7 @@ class Ledger:
                 "replay": self.replay,
                 "key_schema_ids": list(self.key_schema_ids),
                 "moving": None if self.moving is None else self.moving.to_json(),
+                "log": self.log,
             },
             separators=(",", ":"),
         )
@@ -199,6 +207,7 @@ class Ledger:
                     replay=seen.get("replay"),
                     key_schema_ids=tuple(seen.get("key_schema_ids", ())),
                     moving=Moving.from_json(seen["moving"]) if seen.get("moving") else None,
+                    log=seen.get("log"),
                 )
         except (ValueError, KeyError, TypeError, AttributeError) as cause:
             raise StateError(

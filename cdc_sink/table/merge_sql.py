@@ -18,11 +18,13 @@ def key_alias(number: int) -> str:
 class Fill:
     """Columns of which the stored row may keep its value: where the view's `missing` names them.
 
-    `otherwise` is the SQL that takes the place of `cdc` in a new row, which has no value to keep.
+    `otherwise` is the SQL that takes the place of `cdc` in a new row, which has no value to keep; and that of
+    a stored NULL, which is older than the value, unless `keeps_nulls`.
     """
 
     columns: tuple[str, ...] = ()
     otherwise: str = "NULL"
+    keeps_nulls: bool = False
 
 
 def merge_sql(
@@ -46,7 +48,10 @@ def merge_sql(
         value = f"s.after.{quote(name)}"
         if name not in fill.columns:
             return value
-        return f"IF(array_contains(s.missing, {literal(name)}), t.{quote(name)}, {value})"
+        stored = f"t.{quote(name)}"
+        if not fill.keeps_nulls:
+            stored = f"coalesce({stored}, {fill.otherwise})"
+        return f"IF(array_contains(s.missing, {literal(name)}), {stored}, {value})"
 
     sets = [f"t.{quote(n)} = {new_value(n)}" for n in names if n not in key_columns]
     cdc = quote(CDC_COLUMN)

@@ -15,6 +15,9 @@ from cdc_sink.errors import StateError
 from cdc_sink.table.ledger import Ledger, Totals
 
 MOST_BAD_ALONE = 100
+NEW_LOG_REMEDY = (
+    "let the connector take a new snapshot into a new topic, and build a new table from it"
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class BatchFacts:
     A key lacks a value when the connector left it out and no older event of the batch has it: `lacking_keys`.
     Of these, `unknown_keys` were deleted in the batch before, so that no stored row has it either, and in
     `unfilled_keys` the older events were not looked at yet. `lacking` counts by column.
+    `newest_falling_ts_ms` is of changes that lie below those before them in the batch, but are newer.
     """
 
     records: int
@@ -40,6 +44,7 @@ class BatchFacts:
     schema_ids: tuple[int, ...]
     newest_source_ts_ms: int | None
     newest_redelivered_ts_ms: int | None = None
+    newest_falling_ts_ms: int | None = None
     dead_letters: int = 0
     bad_records: int = 0
     truncates: int = 0
@@ -230,11 +235,14 @@ def _require_redelivered(facts: BatchFacts, ledger: Ledger, where: str) -> None:
     Source: Debezium 3.6 takes source.ts_* from the log, so a second delivery carries the first one's.
     """
     stale, known = facts.newest_redelivered_ts_ms, ledger.newest_source_ts_ms
-    if stale is not None and known is not None and stale > known:
+    # While keys move, a change may have been delivered first in a partition that tells nothing of this one.
+    falling = None if ledger.moving else facts.newest_falling_ts_ms
+    newer = [ms for ms in (stale, falling) if ms is not None and (known is None or ms > known)]
+    if newer:
         raise StateError(
             where,
             "changes lie below the high-water mark, but are newer than all that was applied: the source's "
             "log began again (a restore, a failover, RESET MASTER)",
             data="the batch was not applied, its offsets were not committed",
-            remedy="let the connector take a new snapshot into a new topic, and build a new table from it",
+            remedy=NEW_LOG_REMEDY,
         )

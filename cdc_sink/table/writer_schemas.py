@@ -19,7 +19,9 @@ from cdc_sink.change.avro_types import (
     value_fault_reason,
 )
 from cdc_sink.change.envelope import AvroField, Envelope, parse_key, with_options
+from cdc_sink.change.position import has_log_files
 from cdc_sink.change.text import text_fault_reason, text_sql
+from cdc_sink.change.unavailable import LEAVE_OUT_NULLS
 from cdc_sink.errors import SchemaError
 from cdc_sink.table.columns import Column
 from cdc_sink.table.evolution import merge_columns
@@ -56,11 +58,15 @@ class Source:
 
 @dataclass(frozen=True)
 class WriterSchemas:
-    """The writer schemas that a batch may hold, by registry id: Avro JSON of values and of keys."""
+    """The writer schemas that a batch may hold, by registry id: Avro JSON of values and of keys.
+
+    `log`: the name of the one log that positions may be of, where they number its files; None for any.
+    """
 
     values: Mapping[int, str]
     keys: Mapping[int, str]
     policy: Policy = DEFAULT_POLICY
+    log: str | None = None
 
     @cached_property
     def envelopes(self) -> dict[int, Envelope]:
@@ -134,6 +140,17 @@ class WriterSchemas:
     def has_key(self) -> bool:
         """The key's columns are known, or not asked for: a table of events needs none."""
         return bool(self.keys) or self.policy.mode == "append"
+
+    @property
+    def leave_out_nulls(self) -> bool:
+        """The connector that writes these schemas leaves NULLs out as it does other values."""
+        return any(e.connector in LEAVE_OUT_NULLS for e in self.envelopes.values())
+
+    @property
+    def have_log(self) -> bool:
+        """Positions number the files of a log, which has a name."""
+        connectors = (e.connector for e in self.envelopes.values())
+        return self.policy.order == "source" and any(map(has_log_files, connectors))
 
     def only(self, values: Collection[int], keys: Collection[int]) -> WriterSchemas:
         """Those of these ids; all keys if none is among them, because the key's columns must be known."""

@@ -73,6 +73,7 @@ class SourceTable:
     key: tuple[str, ...] = ("id",)
     connector: str = "postgresql"
     name: str = "shop.public.items"
+    log: str = "binlog"  # name of MySQL's log files
 
     def value_schema(self) -> dict[str, Any]:
         envelope = self._recorded()
@@ -99,11 +100,21 @@ class SourceTable:
             return block
         if self.connector == "postgresql":
             return block | {"sequence": f'["{position.hi}","{position.lo}"]'}
-        return block | {"file": f"binlog.{position.hi:06d}", "pos": position.lo, "row": 0}
+        if self.connector == "oracle":
+            return block | {"commit_scn": str(position.hi), "txSeq": position.lo}
+        return block | {"file": f"{self.log}.{position.hi:06d}", "pos": position.lo, "row": 0}
 
     def _recorded(self) -> dict[str, Any]:
-        text = (SAMPLES / f"{RECORDED[self.connector]}.json").read_text(encoding="utf-8")
+        recorded = RECORDED.get(self.connector, RECORDED["postgresql"])
+        text = (SAMPLES / f"{recorded}.json").read_text(encoding="utf-8")
+        if (
+            self.connector == "oracle"
+        ):  # nothing recorded: PostgreSQL's, with the fields documented for it
+            text = text.replace("connector.postgresql", "connector.oracle")
         envelope: dict[str, Any] = json.loads(text)
+        source = next(f for f in envelope["fields"] if f["name"] == "source")["type"]["fields"]
+        if self.connector == "oracle":
+            source += [_entry("commit_scn", optional("string")), _entry("txSeq", optional("long"))]
         return envelope
 
 

@@ -16,7 +16,7 @@ from cdc_sink.change.position import SourcePosition
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Target
-from cdc_sink.spark.events import sink_of
+from cdc_sink.spark.events import folding_of
 from cdc_sink.spark.iceberg import IcebergTable as Table
 from cdc_sink.spark.inputs import input_of
 from cdc_sink.spark.records import RecordWriter
@@ -89,12 +89,12 @@ class Writer:
     topic: Topic
     query_id: str = "q1"
     partitions: Sequence[int] = (0, 1)
-    kind: Callable[..., Sink] = sink_of
+    kind: type[Sink] = Sink
 
     def __post_init__(self) -> None:
         self.spark = self.lake.spark.newSession()
         own = Claim(PIPELINE, self.query_id, "cluster", self.topic.table.name, "topic-1")
-        self.sink = self.kind(self.spark, self.target, own, tuple(self.partitions))
+        self.sink = self.kind(self.spark, own, tuple(self.partitions), folding_of(self.target))
         # The double has the one method that is asked for.
         self.records = RecordWriter(
             self.sink,

@@ -12,8 +12,8 @@ from test_dead_letters import INFINITY, TIMED, letters, row
 
 from cdc_sink.change.column_option import UNAVAILABLE
 from cdc_sink.errors import CommitConflictError, RecordError, StateError
-from cdc_sink.spark.events import EventSink
 from cdc_sink.spark.replay import replay_letters
+from cdc_sink.spark.sink import Sink
 
 KEYLESS = SourceTable(ITEMS.columns, key=())
 
@@ -169,7 +169,7 @@ def test_a_truncate_is_an_event_only_by_policy(lake: Lake, name: str, policy: st
     assert [op for (op,) in shown(writer, "op")] == ops[policy]
 
 
-class Overtaken(EventSink):
+class Overtaken(Sink):
     """A driver that is overtaken by another one just before its table commit."""
 
     other: Writer

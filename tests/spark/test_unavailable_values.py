@@ -268,6 +268,80 @@ def test_an_empty_table_has_no_row_to_take_it_from(lake: Lake, name: str) -> Non
     assert [one["reason"] for one in letters(writer)] == ["unavailable_value"]
 
 
+# --- columns that came later ----------------------------------------------------------------------
+
+BEFORE_SCAN = replace(
+    DOCUMENTS, columns={n: t for n, t in DOCUMENTS.columns.items() if n != "scan"}
+)
+
+
+def without_scan(lake: Lake, name: str, **settings: Any) -> Writer:
+    """A table whose one row was written before its source had, or sent, the column `scan`."""
+    topic = Topic(BEFORE_SCAN)
+    topic.send(Event("c", FULL, (1, 1)))
+    writer = lake.writer(name, topic, **settings)
+    writer.write()
+    topic.write_as(DOCUMENTS)
+    return writer
+
+
+@pytest.mark.parametrize("steps", ["at once", "column first", "row in the batch"])
+def test_a_column_that_came_later_has_no_value_to_take(lake: Lake, name: str, steps: str) -> None:
+    """Its NULL is none of the source: it was excluded, or filled by an ALTER TABLE, which sends no event.
+
+    The placeholder comes while the table lacks the column, has it, and with the older row in one batch.
+    """
+    writer, begin = without_scan(lake, name), 1
+    if steps == "column first":
+        writer.topic.send(Event("c", row(2, "other", "b", b"s"), (2, 1)))
+        writer.write(1)
+        begin = 2
+    if steps == "row in the batch":
+        old = Topic(BEFORE_SCAN, registry=writer.topic.registry)
+        value = old.value(Event("u", row(1, "between", "b"), (2, 2)))
+        writer.topic.raw(writer.topic.key(FULL), value)
+    writer.topic.send(Event("u", row(1, "second"), (2, 3)))
+    before = {one["id"]: one["title"] for one in writer.rows()}
+    writer.write(begin)
+    assert [(one["reason"], one["message"][-6:]) for one in letters(writer)[:1]] == [
+        ("unavailable_value", "(scan)")
+    ]
+    assert {one["id"]: one["title"] for one in writer.rows()} == before
+
+
+def test_a_column_that_came_later_may_be_null_when_the_policy_says_so(
+    lake: Lake, name: str
+) -> None:
+    writer = without_scan(lake, name, unavailable_value="set_null")
+    writer.topic.send(Event("u", row(1, "second"), (2, 1)))
+    writer.write(1)
+    assert writer.rows() == [row(1, "second", "long text", None)]
+    assert letters(writer) == []
+
+
+def test_a_changed_key_takes_no_column_along_that_came_later(lake: Lake, name: str) -> None:
+    writer = without_scan(lake, name)
+    move(writer.topic, row(1), row(7, "moved"), (2, 1))
+    writer.write(1)
+    assert writer.rows() == []
+    assert [one["reason"] for one in letters(writer)] == ["unavailable_value"]
+
+
+def test_a_connector_that_leaves_nulls_out_means_the_stored_null(lake: Lake, name: str) -> None:
+    """Oracle sends the placeholder for a LOB that no statement touched, NULL or not."""
+    topic = Topic(replace(DOCUMENTS, connector="oracle"))
+    whole = row(1, "first", None, b"scan")
+    topic.send(Event("c", whole, (1, 1)))
+    topic.send(Event("c", row(2, "other", None, None), (1, 2)))
+    topic.send(Event("u", row(2, "again"), (1, 3)))
+    writer = lake.writer(name, topic)
+    writer.write()
+    topic.send(Event("u", row(1, "second"), (2, 1)))
+    writer.write(3)
+    assert writer.rows() == [{**whole, "title": "second"}, row(2, "again", None, None)]
+    assert letters(writer) == []
+
+
 # --- any history ----------------------------------------------------------------------------------
 
 

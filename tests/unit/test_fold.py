@@ -214,6 +214,17 @@ def test_an_unavailable_value_without_any_image_before_is_unknown() -> None:
     }
 
 
+def test_a_null_is_a_value_that_was_left_out_only_where_the_connector_leaves_nulls_out() -> None:
+    """Else the image with the NULL is older than the column, in the batch as in the table."""
+    batch = [change(0, "u", None, 1), change(0, "u", UNAVAILABLE, 2, 1)]
+    stored: Rows = {0: {"id": 0, "a": None}}
+    assert apply_images({}, fold(batch, {}))[0]["a"] is UNKNOWN
+    assert apply_images(stored, fold(batch[1:], {}))[0]["a"] is UNKNOWN
+    assert apply_images({}, fold(batch, {}, nulls_left_out=True))[0]["a"] is None
+    left = fold(batch[1:], {}, nulls_left_out=True)
+    assert apply_images(stored, left, nulls_left_out=True)[0]["a"] is None
+
+
 @pytest.mark.parametrize("op", ["t", "m"])
 def test_an_op_that_is_not_about_one_row_is_refused(op: str) -> None:
     with pytest.raises(ValueError, match="not about one row"):

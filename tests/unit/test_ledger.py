@@ -38,6 +38,7 @@ ledgers = st.builds(
     quarantined=st.integers(0, 9),
     replay=st.none() | st.text(),
     key_schema_ids=st.lists(st.integers(1, 9), unique=True).map(lambda found: tuple(sorted(found))),
+    log=st.none() | st.text(),
     moving=st.none()
     | st.builds(
         Moving,
@@ -80,7 +81,7 @@ def test_the_text_is_a_format_that_older_tables_hold() -> None:
     assert Ledger.from_json(first_release + "}") == ledger
     assert ledger.to_json() == first_release + (
         ',"totals":{"applied":0,"redelivered":0,"tombstones":0,"ignored":0,"dead_letters":0},'
-        '"quarantined":0,"replay":null,"key_schema_ids":[],"moving":null}'
+        '"quarantined":0,"replay":null,"key_schema_ids":[],"moving":null,"log":null}'
     )
 
 

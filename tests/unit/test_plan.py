@@ -8,7 +8,8 @@ import pytest
 
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
-from cdc_sink.table.ledger import Claim, Totals
+from cdc_sink.table.ledger import Claim, Ledger, Totals
+from cdc_sink.table.moving import Moving
 from cdc_sink.table.plan import BatchFacts, Plan, Step, plan_batch, plan_events
 
 LEDGER = Claim("shop", "q1", "cluster", "topic", "topic-1").open([0, 1])
@@ -161,6 +162,21 @@ def test_changes_below_the_mark_that_are_newer_than_all_applied_mean_a_reset_sou
     again = dataclasses.replace(facts, newest_redelivered_ts_ms=1000)
     plan = plan_batch(again, ledger, is_empty=False, folded_exactly=True, where="shop.t")
     assert plan.step is Step.MERGE
+
+
+def test_changes_that_fall_inside_a_batch_and_are_newer_mean_a_reset_source() -> None:
+    """In a table's first batch nothing is known; while keys move, their first delivery may be elsewhere."""
+    facts = dataclasses.replace(UPDATES, redelivered=3, newest_falling_ts_ms=1001)
+
+    def step_in(ledger: Ledger) -> Step:
+        return plan_batch(facts, ledger, is_empty=False, folded_exactly=True, where="shop.t").step
+
+    for known in (None, 1000):
+        with pytest.raises(StateError, match="the source's log began again"):
+            step_in(LEDGER.advanced({}, {}, [], known))
+    came_again = LEDGER.advanced({}, {}, [], 1001)
+    assert step_in(came_again) is Step.MERGE
+    assert step_in(dataclasses.replace(LEDGER, moving=Moving(2, None, {}))) is Step.MERGE
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ class FoldedBatch:
 
     `rows` has one row per key with a change: `key0` … `keyN` (the key columns, on top so that a join can be
     partitioned by them), `op`, `after` and `cdc` (the `_cdc` struct); where `fills` names columns, also
-    `missing`: those of them whose value a row leaves to the stored row. `guard`, if any, is what has to hold
-    between `s.cdc` and `t._cdc` before a stored row is touched.
+    `missing`: those of them whose value a row leaves to the stored row, a NULL only if `keeps_nulls`.
+    `guard`, if any, is what has to hold between `s.cdc` and `t._cdc` before a stored row is touched.
     """
 
     spark: SparkSession
@@ -35,6 +35,7 @@ class FoldedBatch:
     is_partitioned: bool
     rows: DataFrame
     fills: tuple[str, ...] = ()
+    keeps_nulls: bool = False
     guard: str | None = None
 
 

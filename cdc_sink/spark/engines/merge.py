@@ -13,7 +13,7 @@ from cdc_sink.spark.faults import fault_sql
 from cdc_sink.table.merge_sql import Fill, merge_sql
 
 VIEW = "cdc_sink_batch"
-# A value that the connector left out, and no stored row that has it.
+# A value that the connector left out, and no stored row has it.
 UNFILLED = fault_sql(
     "'unavailable'", "CAST(NULL AS BINARY)", "array_join(s.missing, ', ')", record="s.{}"
 )
@@ -44,7 +44,7 @@ def merge(batch: FoldedBatch) -> None:
         VIEW,
         batch.columns,
         batch.key_columns,
-        fill=Fill(batch.fills, UNFILLED),
+        fill=Fill(batch.fills, UNFILLED, batch.keeps_nulls),
         guard=batch.guard,
     )
     batch.spark.sql(statement)

@@ -1,0 +1,123 @@
+"""What becomes of a micro-batch: its changes folded, and the plan for them. Reads the table, changes nothing.
+
+It remembers from batch to batch what the last ones needed, so that the next is not folded in vain first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from pyspark.sql import DataFrame
+
+from cdc_sink.config import Target
+from cdc_sink.errors import StateError
+from cdc_sink.spark.iceberg import IcebergTable
+from cdc_sink.spark.kept import Kept
+from cdc_sink.spark.latest import Folded, FoldOptions, fillable, fold
+from cdc_sink.spark.moving import mark_outdated
+from cdc_sink.spark.set_aside import settle_lacking, without_value
+from cdc_sink.table.ledger import Ledger
+from cdc_sink.table.plan import Plan, Step, plan_batch
+
+
+@dataclass
+class Folding:
+    """Folds and plans the batches of a table that mirrors its source."""
+
+    target: Target
+    options: FoldOptions = field(default_factory=FoldOptions)
+    kept: Kept = field(default_factory=Kept)  # until the record writer is done with the batch
+
+    def __post_init__(self) -> None:
+        """Fold as the table's settings say."""
+        settings = self.target.table
+        self.options = replace(
+            self.options,
+            ignores_truncates=settings.truncate == "ignore",
+            nulls_left_out=settings.unavailable_value == "set_null",
+        )
+
+    def decide(
+        self, new: DataFrame, table: IcebergTable, ledger: Ledger
+    ) -> tuple[DataFrame, Folded, Plan]:
+        """What becomes of the records that the ledger does not have; them, folded, and the plan."""
+        if ledger.quarantined and "aside" not in new.columns:
+            raise StateError(
+                self.target.where,
+                f"{ledger.quarantined} records of this table wait among the dead letters, and these changes "
+                "don't tell which keys are quarantined",
+                remedy="replay or release them with `cdc-sink dead-letters`, then run one batch of "
+                "`cdc-sink run --once`",
+            )
+        if ledger.moving is not None:
+            self._require_positions()
+            new = mark_outdated(new, ledger.moving.deleted)
+        folded = None
+        if "aside" in new.columns:
+            new, folded = self._settled(new, table, ledger)
+        return new, *self._fold(new, table, ledger, folded)
+
+    def decide_again(
+        self, marked: DataFrame, table: IcebergTable, ledger: Ledger
+    ) -> tuple[DataFrame, Folded, Step]:
+        """What of letters can be applied now, folded, and how it reaches the table."""
+        return *self._settled(marked, table, ledger), Step.MERGE
+
+    def _require_positions(self) -> None:
+        settings = self.target.table
+        if settings.order == "kafka" and not settings.outbox:  # an event never changes
+            raise StateError(
+                self.target.where,
+                "keys may have changed partition (more partitions, or another key schema), and with "
+                "`order: kafka` nothing orders their changes then",
+                data="the batch was not applied, its offsets were not committed",
+                remedy="rebuild the table with `cdc-sink backfill` after a new snapshot into a new topic",
+            )
+
+    def _fold(
+        self, new: DataFrame, table: IcebergTable, ledger: Ledger, folded: Folded | None = None
+    ) -> tuple[Folded, Plan]:
+        is_exact = self.options.exact or folded is not None
+        if folded is None:
+            folded = fold(new, ledger.high_water, sorted(ledger.next_offsets), self.options)
+        facts = folded.facts
+        plan = plan_batch(
+            facts,
+            ledger,
+            is_empty=table.is_empty,
+            folded_exactly=is_exact,
+            where=self.target.where,
+        )
+        if plan.step in (Step.FOLD_EXACTLY, Step.FILL):
+            folded.release()
+            exact = self.options.exact or plan.step is Step.FOLD_EXACTLY
+            fills = fillable(new) if plan.step is Step.FILL else self.options.fills
+            self.options = replace(self.options, exact=exact, fills=fills)
+            return self._fold(new, table, ledger)
+        # Batches that follow a mixed one are likely mixed too; the first pure one ends it. A column once
+        # left out will be left out again.
+        lacking = tuple(facts.lacking)
+        stays_exact = facts.is_mixed or ledger.moving is not None
+        exact = self.options.exact and stays_exact
+        self.options = replace(self.options, exact=exact, fills=lacking)
+        return folded, plan
+
+    def _settled(
+        self, marked: DataFrame, table: IcebergTable, ledger: Ledger
+    ) -> tuple[DataFrame, Folded]:
+        """Decide over the values that nobody has; the changes as they are then, and folded."""
+        everything = replace(self.options, exact=True, fills=fillable(marked))
+        known = sorted(ledger.next_offsets)
+        folded = fold(marked, ledger.high_water, known, everything)
+        if not folded.facts.lacking_keys:
+            return marked, folded
+        try:
+            lacking = without_value(folded, table, nulls_left_out=self.options.nulls_left_out)
+            if lacking.isEmpty():
+                return marked, folded
+            settled = self.kept.keep(settle_lacking(marked, lacking, self.target))
+        except BaseException:
+            folded.release()
+            raise
+        folded.release()
+        return settled, fold(settled, ledger.high_water, known, everything)
