@@ -257,12 +257,15 @@ _BINLOG = (
     Type("largebytes", "mediumblob", lambda v: v.random.randbytes(_size(v)), is_large=True),
     Type("largelong", "longtext", _large_text, is_large=True),
 )
+# Debezium 3.6 can't read MySQL 8.0.15's log of a table with eight numbers (or sixteen) and a year: it expects
+# a sign of the year, too, where the server writes those of the numbers only. The connector is FAILED then.
+_MYSQL = tuple(one for one in _BINLOG if one.name != "year")
 _MARIADB = (*_BINLOG, Type("uuid", "uuid", lambda v: _uuid(v.random)))
 _TYPES: dict[Database, dict[str, Type]] = {
     database: {one.name: one for one in types}
     for database, types in (
         ("postgresql", _POSTGRESQL),
-        ("mysql", _BINLOG),
+        ("mysql", _MYSQL),
         ("mariadb", _MARIADB),
     )
 }
