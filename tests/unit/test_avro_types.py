@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,14 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc_sink.change.avro_types import (
-    UNAVAILABLE,
     column_type,
     convert_sql,
     decimal_parts,
     decimal_type,
     quote,
     set_aside,
-    unavailable_sql,
     value_fault_reason,
 )
 from cdc_sink.change.envelope import AvroField
@@ -125,6 +121,8 @@ def test_each_source_type_has_its_column_type(
         (decimal(39, 2), CONNECT + "Decimal", "decimal(39,2)"),
         (decimal(64, 39), CONNECT + "Decimal", "decimal(64,39)"),
         (decimal(10, -2), CONNECT + "Decimal", "decimal(10,-2)"),
+        (decimal(64, -2), CONNECT + "Decimal", "decimal(64,-2)"),
+        ({**decimal(10, 2), "type": "fixed", "name": "F", "size": 5}, None, "decimal(10,2)"),
         (decimal(2, 3), None, "decimal(2,3)"),
         ("bytes", CONNECT + "Decimal", "Decimal"),
         ({"type": "record", "name": "V", "fields": []}, DATA + "VariableScaleDecimal", "Variable"),
@@ -134,9 +132,13 @@ def test_each_source_type_has_its_column_type(
         ({"type": "map", "values": "int"}, None, "map"),
         ({"type": "record", "name": "P", "fields": []}, None, "record"),
         ({"type": "record", "name": "P", "fields": []}, DATA + "geometry.Point", "Point"),
+        (record("x", "y", "z"), DATA + "geometry.Point", "Point"),
+        (record("wkb", "srid", "box"), DATA + "geometry.Geometry", "Geometry"),
+        ({"type": "map", "values": "string"}, "com.acme.Tags", "Tags"),
         (["int", "string"], None, "union"),
         ("int", TIME + "MicroTimestamp", "MicroTimestamp"),
         ("long", TIME + "PicoTimestamp", "PicoTimestamp"),
+        ("long", CONNECT + "Moment", "Moment"),
         ({"type": "long", "logicalType": "timestamp-micros"}, None, "timestamp-micros"),
     ],
 )
@@ -189,6 +191,16 @@ BAD_VALUES: list[tuple[Any, str | None, str, str]] = [
     ("long", TIME + "NanoTimestamp", "timestamp", "finer than a microsecond"),
     ("long", TIME + "NanoTime", "long", "finer than a microsecond"),
     ("string", TIME + "ZonedTimestamp", "timestamptz", "not an ISO time with offset"),
+    ("string", TIME + "IsoDate", "date", "not an ISO date"),
+    ("string", TIME + "IsoTimestamp", "timestamp", "not an ISO time in microseconds"),
+    (decimal(64, 2), None, "decimal(19,2)", "does not fit decimal(19,2) exactly"),
+    (record("scale", "value"), DATA + "VariableScaleDecimal", "string", "not a number"),
+    (
+        {"type": "array", "items": {"type": "int", "connect.name": TIME + "Date"}},
+        None,
+        "list<date>",
+        "outside the years 0001 to 9999",
+    ),
     (decimal(12, 4), None, "decimal(10,2)", "does not fit decimal(10,2) exactly"),
     (decimal(12, 2), None, "decimal(12,4)", "does not fit decimal(12,4) exactly"),
 ]
@@ -268,45 +280,6 @@ def test_a_table_type_that_can_not_hold_the_writer_is_refused(
 ) -> None:
     with pytest.raises(SchemaError, match=re.escape(target)):
         convert_sql(field(avro_type, semantic), "x", target)
-
-
-def test_the_placeholder_is_matched_exactly_in_every_text_form() -> None:
-    sql = unavailable_sql(field("string"), "x")
-    assert sql is not None
-    forms = re.findall(r"'([^']*)'", sql)
-    assert forms == [
-        UNAVAILABLE,
-        "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==",
-        "5f5f646562657a69756d5f756e617661696c61626c655f76616c7565",
-    ]
-    assert "LIKE" not in sql
-
-
-def test_a_json_placeholder_may_also_be_an_hstore_of_itself() -> None:
-    sql = unavailable_sql(field("string", DATA + "Json"), "x")
-    assert sql is not None
-    assert json.dumps({UNAVAILABLE: UNAVAILABLE}, separators=(",", ":")) in sql
-
-
-def test_a_binary_placeholder_is_compared_as_bytes() -> None:
-    column = replace(field("bytes"), placeholder="ab")
-    assert unavailable_sql(column, "x") == "coalesce(x = X'6162', false)"
-
-
-@pytest.mark.parametrize(
-    ("avro_type", "semantic"),
-    [
-        ("int", None),
-        ("long", TIME + "MicroTimestamp"),
-        ("string", TIME + "ZonedTimestamp"),
-        ("string", DATA + "Uuid"),
-        (decimal(10, 2), CONNECT + "Decimal"),
-    ],
-)
-def test_a_value_of_fixed_size_never_holds_the_placeholder(
-    avro_type: Any, semantic: str | None
-) -> None:
-    assert unavailable_sql(field(avro_type, semantic), "x") is None
 
 
 def spark_unquoted(text: str) -> str:

@@ -1,11 +1,9 @@
-"""What the configuration may say about a column, and Debezium's placeholder in all its forms."""
+"""What the configuration may say about a column."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 import pytest
 from pydantic import ValidationError
@@ -15,7 +13,6 @@ from cdc_sink.change.avro_types import (
     column_type,
     convert_sql,
     given_sql,
-    unavailable_sql,
 )
 from cdc_sink.change.column_option import ColumnOption, TableOptions
 from cdc_sink.change.envelope import AvroField, with_options
@@ -26,7 +23,6 @@ from cdc_sink.table.writer_schemas import WriterSchemas
 
 TIME = "io.debezium.time."
 DATA = "io.debezium.data."
-PLACEHOLDER = "__debezium_unavailable_value"
 OPEN_SCALE = {
     "type": "record",
     "name": "V",
@@ -56,7 +52,12 @@ def array(items: Any) -> dict[str, Any]:
         (OPEN_SCALE, DATA + "VariableScaleDecimal", {"type": "decimal(38,9)"}, "decimal(38,9)"),
         ("string", None, {"type": "decimal(10,2)"}, "decimal(10,2)"),
         ("string", TIME + "ZonedTimestamp", {"type": "string"}, "string"),
-        ("long", TIME + "NanoTimestamp", {"type": "long"}, "long"),
+        (OPEN_SCALE, DATA + "VariableScaleDecimal", {"type": "string"}, "string"),
+        *(
+            ("long", TIME + name, {"type": "long"}, "long")
+            for name in ("Timestamp", "MicroTimestamp", "NanoTimestamp", "MicroTime", "NanoTime")
+        ),
+        *(("int", name, {"type": "long"}, "long") for name in (TIME + "Date", TIME + "Time")),
         ("long", None, {"unsigned": True}, "decimal(20,0)"),
         (array(decimal(76, 0)), None, {"type": "string"}, "list<string>"),
         (decimal(64, 2), None, {}, "decimal(19,2)"),
@@ -75,7 +76,13 @@ def test_an_option_chooses_the_type_where_it_has_a_meaning(
         ("int", None, {"type": "string"}),
         ("string", DATA + "Json", {"type": "decimal(10,2)"}),
         ("long", None, {"type": "long"}),
+        ("int", TIME + "Year", {"type": "long"}),
+        ("long", TIME + "MicroDuration", {"type": "long"}),
+        ("string", TIME + "IsoTimestamp", {"type": "long"}),
         ("bytes", None, {"type": "string"}),
+        ("bytes", None, {"type": "decimal(10,2)"}),
+        (decimal(50, -2), None, {"type": "decimal(10,2)"}),
+        (decimal(50, 39), None, {"type": "decimal(38,38)"}),
         ("int", None, {"unsigned": True}),
         ("long", TIME + "MicroTimestamp", {"unsigned": True}),
         ("string", None, {"on_infinity": "null"}),
@@ -88,6 +95,31 @@ def test_an_option_without_a_meaning_is_refused_and_names_the_column(
     with pytest.raises(SchemaError, match="no meaning") as caught:
         column_type(field(avro_type, semantic, **option))
     assert caught.value.where == "column c"
+
+
+@pytest.mark.parametrize(
+    ("avro_type", "semantic", "kind", "why"),
+    [
+        (decimal(76, 0), None, "string", "not a number"),
+        (decimal(76, 0), None, "decimal(38,0)", "does not fit decimal(38,0) exactly"),
+        (decimal(12, 4), None, "decimal(10,2)", "does not fit decimal(10,2) exactly"),
+        ("string", None, "decimal(10,2)", "does not fit decimal(10,2) exactly"),
+        (OPEN_SCALE, DATA + "VariableScaleDecimal", "decimal(9,2)", "does not fit decimal(9,2)"),
+    ],
+)
+def test_a_value_that_the_asked_type_can_not_hold_raises_and_names_its_column(
+    avro_type: Any, semantic: str | None, kind: str, why: str
+) -> None:
+    sql = convert_sql(field(avro_type, semantic, type=kind), "x", kind)
+    assert sql.count("raise_error") == 1
+    assert f"raise_error('cdc-sink|value|c|{why}" in sql
+
+
+@pytest.mark.parametrize("scale", ["2", True, 2.0, 1001, -1001])
+def test_a_scale_that_makes_no_sense_is_not_guessed_for_a_text(scale: Any) -> None:
+    odd = {**decimal(50, 2), "scale": scale}
+    with pytest.raises(SchemaError, match="has no exact table type"):
+        column_type(field(odd, type="string"))
 
 
 def test_a_precision_that_was_declared_is_not_taken_for_an_unknown_one() -> None:
@@ -138,67 +170,3 @@ def test_a_type_that_no_column_can_get_is_refused_when_the_file_is_read(given: s
 def test_yaml_null_means_that_infinity_becomes_null() -> None:
     assert ColumnSettings.model_validate({"on_infinity": None}).option.on_infinity == "null"
     assert ColumnSettings().option == ColumnOption()
-
-
-# --- the placeholder ------------------------------------------------------------------------------
-
-BYTES = ", ".join(str(byte) for byte in PLACEHOLDER.encode())
-BYTES_LONG = ", ".join(f"{byte}L" for byte in PLACEHOLDER.encode())
-HEX = PLACEHOLDER.encode().hex()
-# java.util.UUID.nameUUIDFromBytes("__debezium_unavailable_value"), as Java 17 prints it
-NAME_UUID = "b68a35a7-17ad-35b3-af2a-ae46edb4545a"
-
-
-@pytest.mark.parametrize(
-    ("avro_type", "semantic", "form"),
-    [
-        (array("string"), None, f"x = array('{PLACEHOLDER}')"),
-        (array({"type": "string", "connect.name": DATA + "Json"}), None, f"array('{PLACEHOLDER}')"),
-        (array("bytes"), None, f"x = array(X'{HEX}')"),
-        (array("int"), None, f"x = array({BYTES})"),
-        (array({"type": "int", "connect.name": TIME + "Date"}), None, f"x = array({BYTES})"),
-        (array("long"), None, f"x = array({BYTES_LONG})"),
-        ({"type": "map", "values": "string"}, None, f"element_at(x, '{PLACEHOLDER}')"),
-        ("string", DATA + "Json", json.dumps({PLACEHOLDER: PLACEHOLDER}, separators=(",", ":"))),
-        ("bytes", None, f"x = X'{HEX}'"),
-    ],
-)
-def test_the_placeholder_is_known_in_each_of_its_forms(
-    avro_type: Any, semantic: str | None, form: str
-) -> None:
-    sql = unavailable_sql(field(avro_type, semantic), "x")
-    assert sql is not None
-    assert form in sql
-    assert "LIKE" not in sql
-
-
-def test_an_array_of_uuids_holds_the_placeholders_name_uuid() -> None:
-    uuids = array({"type": "string", "connect.name": DATA + "Uuid"})
-    sql = unavailable_sql(field(uuids), "x")
-    assert sql is not None
-    found = UUID(sql.partition("array('")[2][:36])
-    assert str(found) == NAME_UUID
-
-
-@pytest.mark.parametrize(
-    "avro_type",
-    [
-        array("double"),
-        array("boolean"),
-        array(decimal(10, 2)),
-        array({"type": "long", "connect.name": TIME + "MicroTimestamp"}),
-        array({"type": "string", "connect.name": TIME + "ZonedTimestamp"}),
-        decimal(76, 0),
-        OPEN_SCALE,
-    ],
-)
-def test_other_types_never_hold_the_placeholder(avro_type: Any) -> None:
-    assert unavailable_sql(field(avro_type), "x") is None
-
-
-def test_a_placeholder_in_hex_is_its_bytes_and_signed_numbers_in_arrays() -> None:
-    own = replace(field("bytes"), placeholder="hex:00ff7f")
-    assert unavailable_sql(own, "x") == "coalesce(x = X'00ff7f', false)"
-    assert unavailable_sql(replace(own, avro_type=array("int")), "x") == (
-        "coalesce(x = array(0, -1, 127), false)"
-    )
