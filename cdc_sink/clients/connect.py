@@ -18,6 +18,7 @@ from cdc_sink.errors import CdcSinkError, ConfigError, UnavailableError
 from cdc_sink.table.connector_findings import (
     CONVERTER,
     IGNORE_DEFAULT,
+    ON_BAD_VALUE,
     TOPIC_PREFIX,
     ConnectorReading,
 )
@@ -26,7 +27,14 @@ from cdc_sink.table.transform_findings import is_judged
 from cdc_sink.table.wire_findings import WIRE_SETTINGS
 
 _POLL_S = 0.2
-_KEPT = (TOPIC_PREFIX, CONVERTER, IGNORE_DEFAULT, *WIRE_SETTINGS, *JSON_SETTINGS)
+_KEPT = (
+    TOPIC_PREFIX,
+    CONVERTER,
+    IGNORE_DEFAULT,
+    ON_BAD_VALUE,
+    *WIRE_SETTINGS,
+    *JSON_SETTINGS,
+)
 
 
 def _is_kept(setting: str) -> bool:

@@ -25,7 +25,12 @@ from cdc_sink.clients.registry import Registry
 from cdc_sink.clients.schema_lookup import native_apis
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.columns import CDC_COLUMN, Column, plain_type
-from cdc_sink.table.connector_findings import ConnectorReading, check_connectors, check_defaults
+from cdc_sink.table.connector_findings import (
+    ConnectorReading,
+    check_connectors,
+    check_defaults,
+    check_left_out,
+)
 from cdc_sink.table.findings import (
     Finding,
     SchemaReading,
@@ -212,6 +217,7 @@ def _check_table(
             findings += check_schemas(wish, schemas, topic)
             if not table.outbox:
                 findings += check_defaults(wish, schemas, writer)
+                findings += check_left_out(wish, schemas, writer)
                 findings += check_transform(wish, schemas, writer)
             findings += [] if target is None else check_growth(wish, schemas, target)
     return findings

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cdc_sink.change.envelope import Envelope
+from cdc_sink.change.unavailable import arrives_as_null
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.findings import Finding, SchemaReading, Wish
 
 TOPIC_PREFIX = "topic.prefix"
 CONVERTER = "value.converter"
+ON_BAD_VALUE = "event.converting.failure.handling.mode"
 IGNORE_DEFAULT = "value.converter.ignore.default.for.nullables"
 
 
@@ -56,6 +58,40 @@ def check_defaults(
     for column in columns:
         if column.nullable and column.default_given:
             yield _lost_null(wish, column.name, converter, is_apicurio=is_apicurio)
+
+
+def check_left_out(
+    wish: Wish, schemas: SchemaReading, connector: ConnectorReading | None
+) -> Iterator[Finding]:
+    """Name the columns whose large values the connector can't mark as unchanged.
+
+    In:     as for `check_defaults`.
+    Source: Debezium 3.6.1 on PostgreSQL 18; what it can't convert is NULL unless its mode is `fail`.
+    """
+    if schemas.value is None:
+        return
+    try:
+        envelope = Envelope.parse(schemas.value, wish.policy.order)
+    except CdcSinkError:
+        return  # reported by check_schemas
+    lost = [column.name for column in envelope.columns if arrives_as_null(column)]
+    if not lost or envelope.connector != "postgresql":
+        return
+    is_known = connector is not None and ON_BAD_VALUE in connector.settings
+    stops = connector is not None and connector.settings.get(ON_BAD_VALUE) == "fail"
+    saw = "the connector stops" if stops else "the connector writes NULL in its place"
+    if not stops and not is_known:
+        saw += f", unless its {ON_BAD_VALUE} is fail"
+    yield Finding(
+        f"table {wish.table} column{'s' * (len(lost) > 1)} {', '.join(lost)}",
+        "warning",
+        "a large value that an update leaves as it is has no placeholder in this type: without "
+        f"REPLICA IDENTITY FULL {saw}",
+        "ALTER TABLE … REPLICA IDENTITY FULL at the source"
+        + (
+            "" if stops else f"; set {ON_BAD_VALUE}=fail on the connector, so that it stops instead"
+        ),
+    )
 
 
 def _lost_null(wish: Wish, column: str, converter: str, *, is_apicurio: bool) -> Finding:

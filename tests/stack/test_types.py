@@ -6,14 +6,17 @@ value looks like in between. Types whose values Debezium itself loses are in doc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
+from pyspark.sql import Row
 
 from cdc_sink.clients.registry import Registry
 from cdc_sink.clients.verify import verify
 from cdc_sink.spark.decode import decode
 from cdc_sink.stack.stack import Stack
+from cdc_sink.table.connector_findings import check_left_out
+from cdc_sink.table.findings import SchemaReading, Wish
 from cdc_sink.table.writer_schemas import WriterSchemas
 from tests.stack.pipelines import Lake, run_once, wait_for_records
 from tests.stack.source_types import MODES, Mode, created, inserted, tables_of
@@ -150,32 +153,38 @@ LARGE_MODES = (
 )
 
 
+def send_large(
+    stack: Stack, table: str, columns: Mapping[str, tuple[str, str]], modes: Sequence[Mode]
+) -> None:
+    """A row of large values, then an update that leaves them alone, through connectors in these modes."""
+    kinds = ", ".join(f"{name} {kind}" for name, (kind, _) in columns.items())
+    external = ", ".join(f"ALTER {name} SET STORAGE EXTERNAL" for name in columns)
+    values = ", ".join(value for _, value in columns.values())
+    run(
+        stack,
+        "postgres",
+        f"CREATE TABLE {table} (id int PRIMARY KEY, n int, {kinds})",
+        f"ALTER TABLE {table} {external}",
+        *(f"CREATE PUBLICATION {mode.name} FOR TABLE {table}" for mode in modes),
+    )
+    for mode in modes:
+        settings = settings_of(stack, mode) | {"snapshot.mode": "no_data"}
+        stack.add_connector(mode.name, settings)
+    run(
+        stack,
+        "postgres",
+        f"INSERT INTO {table} VALUES (1, 1, {values})",
+        f"UPDATE {table} SET n = 2",
+    )
+    for mode in modes:
+        wait_for_records(stack, topic(mode, table), 2)
+        stack.remove_connector(mode.name)
+
+
 def test_a_large_value_that_did_not_change_is_known_in_each_of_its_forms(
     sources: Stack, lake: Lake
 ) -> None:
-    columns = ", ".join(f"{name} {kind}" for name, (kind, _) in LARGE.items())
-    external = ", ".join(f"ALTER {name} SET STORAGE EXTERNAL" for name in LARGE)
-    values = ", ".join(value for _, value in LARGE.values())
-    run(
-        sources,
-        "postgres",
-        f"CREATE TABLE ty_large (id int PRIMARY KEY, n int, {columns})",
-        f"ALTER TABLE ty_large {external}",
-        "CREATE PUBLICATION ty_large FOR TABLE ty_large",
-        "CREATE PUBLICATION ty_large_text FOR TABLE ty_large",
-    )
-    for mode in LARGE_MODES:
-        settings = settings_of(sources, mode) | {"snapshot.mode": "no_data"}
-        sources.add_connector(mode.name, settings)
-    run(
-        sources,
-        "postgres",
-        f"INSERT INTO ty_large VALUES (1, 1, {values})",
-        "UPDATE ty_large SET n = 2",
-    )
-    for mode in LARGE_MODES:
-        wait_for_records(sources, topic(mode, "ty_large"), 2)
-        sources.remove_connector(mode.name)
+    send_large(sources, "ty_large", LARGE, LARGE_MODES)
     assert unavailable_names(lake, LARGE_MODES[0], {}) == [[], list(LARGE)]
     own = {"unavailable_placeholder": "hex:6e6f7468696e67"}
     # With binary columns as text Debezium 3.6.1 can't write the placeholder: it sends NULL.
@@ -183,9 +192,51 @@ def test_a_large_value_that_did_not_change_is_known_in_each_of_its_forms(
     assert unavailable_names(lake, LARGE_MODES[1], own) == [[], known]
 
 
+# No placeholder of the connector's has one of these types.
+LOST: Mapping[str, tuple[str, str]] = {
+    "a_r": ("real[]", "array_fill(1.5::real, ARRAY[3000])"),
+    "a_d": ("double precision[]", "array_fill(1.5::double precision, ARRAY[3000])"),
+    "a_b": ("bool[]", "array_fill(true, ARRAY[9000])"),
+    "a_i2": ("smallint[]", "array_fill(1::smallint, ARRAY[3000])"),
+    "a_n": ("numeric(9,2)[]", "array_fill(1.5::numeric(9,2), ARRAY[3000])"),
+    "a_t": ("time[]", "array_fill(time '12:00', ARRAY[3000])"),
+    "a_ts": ("timestamp[]", "array_fill(timestamp '2020-01-01', ARRAY[3000])"),
+    "a_tz": ("timestamptz[]", "array_fill(timestamptz '2020-01-01', ARRAY[3000])"),
+    "v": ("vector(1536)", "array_fill(1.5::real, ARRAY[1536])::vector"),
+    "hv": ("halfvec(2000)", "array_fill(1.5::real, ARRAY[2000])::halfvec"),
+    "sv": ("sparsevec(3000)", "array_fill(1.5::real, ARRAY[3000])::vector::sparsevec"),
+}
+LOST_MODE = Mode(
+    "ty_lost", "postgres", ("ty_lost",), {"event.converting.failure.handling.mode": "warn"}
+)
+
+
+def test_a_large_value_without_a_placeholder_arrives_as_null_and_check_says_so(
+    sources: Stack, lake: Lake
+) -> None:
+    """Nothing downstream can tell it from NULL; the connectors of conf/ stop instead."""
+    send_large(sources, "ty_lost", LOST, [LOST_MODE])
+    created, updated = decoded(lake, LOST_MODE, "ty_lost", {})
+    assert [name for name in LOST if created.after[name] is None] == []
+    assert [name for name in LOST if updated.after[name] is not None] == []
+    assert updated.unavailable == []
+    name = topic(LOST_MODE, "ty_lost")
+    value = list(
+        Registry(lake.pipeline({"topic": name}).registry).versions(f"{name}-value").values()
+    )[-1]
+    wish = Wish("types", "types.lost", name)
+    (found,) = check_left_out(wish, SchemaReading(value, None), None)
+    assert found.where == f"table types.lost columns {', '.join(LOST)}"
+
+
 def unavailable_names(lake: Lake, mode: Mode, settings: Mapping[str, str]) -> list[list[str]]:
     """The columns that hold the placeholder, record by record."""
-    name = topic(mode, "ty_large")
+    return [row.unavailable for row in decoded(lake, mode, "ty_large", settings)]
+
+
+def decoded(lake: Lake, mode: Mode, table: str, settings: Mapping[str, str]) -> list[Row]:
+    """The changes in a connector's topic."""
+    name = topic(mode, table)
     pipeline = lake.pipeline({"topic": name, **settings})
     registry = Registry(pipeline.registry)
     schemas = WriterSchemas(
@@ -199,5 +250,4 @@ def unavailable_names(lake: Lake, mode: Mode, settings: Mapping[str, str]) -> li
         .option("subscribe", name)
         .load()
     )
-    changes = decode(records, schemas, schemas.extend(()))
-    return [row.unavailable for row in changes.orderBy("offset").collect()]
+    return decode(records, schemas, schemas.extend(())).orderBy("offset").collect()

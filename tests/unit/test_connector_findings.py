@@ -12,6 +12,7 @@ from cdc_sink.table.connector_findings import (
     ConnectorReading,
     check_connectors,
     check_defaults,
+    check_left_out,
 )
 from cdc_sink.table.findings import SchemaReading, Wish, exit_code
 
@@ -141,3 +142,39 @@ def test_a_schema_that_is_missing_or_none_of_a_table_is_left_to_others() -> None
     heartbeat = (SAMPLES / "heartbeat_value.json").read_text()
     for value in (None, heartbeat):
         assert list(check_defaults(WISH, SchemaReading(value, None), None)) == []
+
+
+WITH_LISTS = json.loads(VALUE)
+_row = next(branch for branch in WITH_LISTS["fields"][0]["type"] if isinstance(branch, dict))
+_row["fields"] += [
+    {"name": name, "type": ["null", {"type": "array", "items": ["null", kind]}], "default": None}
+    for name, kind in (("scores", "double"), ("tags", "string"), ("answers", "boolean"))
+]
+ON_BAD_VALUE = "event.converting.failure.handling.mode"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said", "asks_for_fail"),
+    [
+        (None, f"writes NULL in its place, unless its {ON_BAD_VALUE} is fail", True),
+        ({}, f"writes NULL in its place, unless its {ON_BAD_VALUE} is fail", True),
+        ({ON_BAD_VALUE: "warn"}, "writes NULL in its place", True),
+        ({ON_BAD_VALUE: "fail"}, "the connector stops", False),
+    ],
+)
+def test_columns_whose_unchanged_values_arrive_as_null_are_a_warning(
+    settings: dict[str, str] | None, said: str, asks_for_fail: bool
+) -> None:
+    writer = None if settings is None else connector(**settings)
+    (found,) = check_left_out(WISH, SchemaReading(json.dumps(WITH_LISTS), None), writer)
+    assert found.where.endswith("columns scores, answers")
+    assert found.level == "warning"
+    assert found.saw.endswith(said)
+    assert "REPLICA IDENTITY FULL" in found.remedy
+    assert (f"{ON_BAD_VALUE}=fail" in found.remedy) is asks_for_fail
+
+
+def test_other_columns_and_other_databases_lose_no_unchanged_value() -> None:
+    of_mysql = json.dumps(WITH_LISTS).replace("connector.postgresql", "connector.mysql")
+    for value in (None, VALUE, of_mysql, (SAMPLES / "heartbeat_value.json").read_text()):
+        assert list(check_left_out(WISH, SchemaReading(value, None), None)) == []

@@ -13,6 +13,7 @@ import pytest
 from cdc_sink.change.avro_types import unavailable_sql
 from cdc_sink.change.column_option import UNAVAILABLE
 from cdc_sink.change.envelope import AvroField
+from cdc_sink.change.unavailable import arrives_as_null
 
 TIME = "io.debezium.time."
 DATA = "io.debezium.data."
@@ -35,6 +36,26 @@ def decimal(precision: int, scale: int) -> dict[str, Any]:
 
 def array(items: Any) -> dict[str, Any]:
     return {"type": "array", "items": ["null", items]}
+
+
+@pytest.mark.parametrize(
+    ("column", "is_lost"),
+    [
+        *((field(array(kind)), True) for kind in ("float", "double", "boolean", decimal(12, 2))),
+        (field(array({"type": "int", "connect.type": "int16"})), True),
+        (field(array({"type": "long", "connect.name": TIME + "MicroTimestamp"})), True),
+        (field(array({"type": "string", "connect.name": TIME + "ZonedTimestamp"})), True),
+        (field(array("float"), DATA + "FloatVector"), True),
+        (field({"type": "record", "name": "V", "fields": []}, DATA + "SparseDoubleVector"), True),
+        *((field(array(kind)), False) for kind in ("int", "long", "string", "bytes")),
+        (field(array({"type": "int", "connect.name": TIME + "Date"})), False),
+        (field(array({"type": "string", "connect.name": DATA + "Uuid"})), False),
+        *((field(kind), False) for kind in ("string", "bytes", "double", OPEN_SCALE)),
+    ],
+)
+def test_a_list_without_a_placeholder_is_known(column: AvroField, is_lost: bool) -> None:
+    """As seen of the connector: the others arrived as one of the forms below."""
+    assert arrives_as_null(column) is is_lost
 
 
 def test_the_placeholder_is_matched_exactly_in_every_text_form() -> None:
