@@ -61,7 +61,7 @@ _DATA = "io.debezium.data."
 _CONNECT = "org.apache.kafka.connect.data."
 _DECIMAL = f"{_CONNECT}Decimal"
 _MOST_SCALE: Final = 1_000
-_OPEN_SCALE = f"{_DATA}VariableScaleDecimal"
+OPEN_SCALE = f"{_DATA}VariableScaleDecimal"
 _UNKNOWN_PRECISION = 64  # what converters write when a Decimal has no precision parameter
 _MONEY = (19, 2)  # PostgreSQL's money: a 64-bit number of cents
 
@@ -129,7 +129,7 @@ SEMANTIC: Final = {
     f"{_DATA}Ltree": Rule("string", "string"),
     f"{_DATA}Tsvector": Rule("string", "string"),
     f"{_DATA}Bits": Rule("bytes", "binary"),
-    _OPEN_SCALE: Rule("record", "string", open_scale_text_sql),
+    OPEN_SCALE: Rule("record", "string", open_scale_text_sql),
     f"{_DATA}geometry.Point": Rule("record", "struct<x:double,y:double,wkb:binary,srid:int>"),
     f"{_DATA}geometry.Geometry": _GEOMETRY,
     f"{_DATA}geometry.Geography": _GEOMETRY,
@@ -255,8 +255,8 @@ def _asked(field: AvroField, base: str, asked: str) -> Rule:
         return Rule("string", "string")
     if asked == "string" and base == "bytes" and _is_decimal(field):
         return _decimal_text(field)
-    if asked == "string" and field.semantic == _OPEN_SCALE:
-        return SEMANTIC[_OPEN_SCALE]
+    if asked == "string" and field.semantic == OPEN_SCALE:
+        return SEMANTIC[OPEN_SCALE]
     if asked == "long" and base in ("int", "long") and field.semantic in _COUNTED_TIMES:
         return Rule(base, "long", lambda _, sql: f"CAST({sql} AS BIGINT)")
     raise _meaningless(field, f"type: {asked}")
@@ -265,7 +265,7 @@ def _asked(field: AvroField, base: str, asked: str) -> Rule:
 def decimal_rule(field: AvroField, base: str, parts: tuple[int, int]) -> Rule | None:
     """Choose how a number in any form becomes a decimal of this type; None: not at all."""
     wanted = decimal_type(*parts)
-    if field.semantic == _OPEN_SCALE:
+    if field.semantic == OPEN_SCALE:
         return Rule("record", wanted, lambda fault, sql: open_scale_decimal_sql(fault, sql, parts))
     if base == "string" and field.semantic is None:
         return Rule("string", wanted, lambda fault, sql: text_to_decimal_sql(fault, sql, parts))

@@ -17,6 +17,7 @@ from cdc_sink.change.envelope import AvroField
 from cdc_sink.change.flattened import envelope_sql
 from cdc_sink.change.position import has_log_files, log_sql, of_log_sql, position_sql
 from cdc_sink.change.quoting import literal, quote
+from cdc_sink.change.type_rules import OPEN_SCALE
 from cdc_sink.change.wire import framing_fault_sql
 from cdc_sink.spark.faults import fault_sql
 from cdc_sink.table.columns import Column, spark_type
@@ -299,6 +300,8 @@ def _sent_type(key_field: AvroField) -> str:
     digits = decimal_digits(key_field.avro_type)
     if digits is not None:
         return decimal_type(*digits)
+    if key_field.semantic == OPEN_SCALE:
+        return "struct<scale: int, value: binary>"
     node = key_field.avro_type
     base = node["type"] if isinstance(node, dict) else node
     return {"long": "bigint", "bytes": "binary"}.get(base, str(base))

@@ -114,6 +114,30 @@ def test_a_key_that_changed_twice_takes_along_what_changed_between(writer: Write
     assert writer.rows() == [row(1, "back", "new text", b"new scan")]
 
 
+OPEN_SCALE = {
+    "type": "record",
+    "name": "VariableScaleDecimal",
+    "namespace": "io.debezium.data",
+    "fields": [{"name": "scale", "type": "int"}, {"name": "value", "type": "bytes"}],
+    "connect.name": "io.debezium.data.VariableScaleDecimal",
+}
+
+
+def test_a_changed_key_may_be_a_number_of_any_scale(lake: Lake, name: str) -> None:
+    """The header has it as Connect writes a struct into JSON: seen for a key of type numeric."""
+    topic = Topic(SourceTable({"id": OPEN_SCALE, "body": optional("string")}))
+    old, new = ({"id": {"scale": 1, "value": value}} for value in (b"\x7d", b"\x46"))
+    topic.send(Event("c", {**old, "body": "long text"}, (1, 1)))
+    writer = lake.writer(name, topic)
+    writer.write()
+    topic.send(Event("d", old, (2, 1)))
+    create = topic.value(Event("c", {**new, "body": UNAVAILABLE}, (2, 1)))
+    header = {"__debezium.oldkey": b'{"id":{"scale":1,"value":"fQ=="}}'}
+    topic.raw(topic.key(new), create, 0, header)
+    writer.write(1)
+    assert writer.rows() == [{"id": "7.0", "body": "long text"}]
+
+
 def test_a_changed_key_may_be_called_as_a_column_of_our_own(lake: Lake, name: str) -> None:
     names = ("of0", "asked0", "image0", "at", "place", "partition", "offset", "old_key", "is_half")
     table = SourceTable(
