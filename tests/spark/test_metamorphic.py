@@ -62,7 +62,7 @@ def _table(lake: Lake, name: str, batches: Iterable[list[Sent]]) -> Writer:
     return writer
 
 
-@pytest.mark.parametrize("seed", [21, 22])
+@pytest.mark.parametrize("seed", [21])
 def test_batches_redeliveries_and_snapshots_leave_the_same_rows(
     lake: Lake, name: str, seed: int
 ) -> None:
@@ -71,10 +71,9 @@ def test_batches_redeliveries_and_snapshots_leave_the_same_rows(
     sent, middle = played.sent, played.middle
     deliveries = {
         "in one batch": [sent],
-        "in four batches": _in_batches(sent, 4),
         "in seven batches": _in_batches(sent, 7),
-        **{f"{times} times more": _again(sent, dice, times) for times in (1, 2, 3)},
-        "after a source snapshot": [played.reads, *_in_batches(sent[middle:], 3)],
+        **{f"{times} times more": _again(sent, dice, times) for times in (1, 3)},
+        "after a source snapshot": [played.reads, *_in_batches(sent[middle:], 2)],
         "with its source snapshot": [played.reads + sent[middle:]],
     }
     for number, (way, batches) in enumerate(deliveries.items()):
