@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,8 @@ from cdc_sink.clients.verify import Verification, verify
 from cdc_sink.config import Kafka, Pipeline, load_config
 from cdc_sink.errors import UnavailableError
 from cdc_sink.spark.stream import RunningPipeline, start
+from cdc_sink.stack.mysql import MySql
+from cdc_sink.stack.postgres import Postgres
 from cdc_sink.stack.stack import Stack
 
 _numbers = itertools.count(1)
@@ -34,11 +36,13 @@ class Lake:
     spark: SparkSession
     name: str = field(default_factory=lambda: f"lake{next(_numbers)}")
 
-    def pipeline(self, *tables: dict[str, object], **changes: object) -> Pipeline:
+    def pipeline(self, *tables: Mapping[str, object], **changes: object) -> Pipeline:
         """Load a configuration with these tables; `changes` replace whole sections."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "pipeline.yaml"
-        path.write_text(yaml.safe_dump({**self._settings(), "tables": list(tables), **changes}))
+        path.write_text(
+            yaml.safe_dump({**self._settings(), "tables": [dict(one) for one in tables], **changes})
+        )
         pipeline = load_config(path)
         for key, value in session_properties(pipeline.catalog).items():
             if key != "spark.sql.extensions":
@@ -51,7 +55,7 @@ class Lake:
         return self.folder / "pipeline.yaml"
 
     def _settings(self) -> dict[str, object]:
-        databases = {
+        databases: Mapping[str, tuple[str, Postgres | MySql]] = {
             "postgres": ("postgresql", self.stack.postgres),
             "mysql": ("mysql", self.stack.mysql),
             "mariadb": ("mysql", self.stack.mariadb),

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 
 from cdc_sink.cli.main import run
 from cdc_sink.clients.catalog import load_table

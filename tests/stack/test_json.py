@@ -6,19 +6,16 @@ from cdc_sink.clients.verify import verify
 from cdc_sink.stack.stack import Stack
 from cdc_sink.table.json_findings import JSON_CONVERTER
 from tests.stack.pipelines import Lake, run_once, wait_for_records
-from tests.stack.test_types import (
+from tests.stack.source_types import (
     MYSQL,
     POSTGRES,
     POSTGRES_OPTIONS,
-    STAND_INS,
     Columns,
     Mode,
     created,
     inserted,
-    run,
-    settings_of,
-    topic,
 )
+from tests.stack.test_types import STAND_INS, run, settings_of, topic
 
 TABLE = "js_values"
 # Types that test_types.py has to make first.

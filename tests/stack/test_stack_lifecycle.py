@@ -71,7 +71,8 @@ def first_change(stack: Stack, topic: str) -> dict[str, Any]:
     raise AssertionError(f"no record in {topic} after {LIMIT_S} s")
 
 
-def decode(stack: Stack, value: bytes) -> dict[str, Any]:
+def decode(stack: Stack, value: bytes | None) -> dict[str, Any]:
+    assert value is not None
     assert value[0] == 0
     schema_id = int.from_bytes(value[1:5], "big")
     answer = read_registry(f"{stack.registry_url}/schemas/ids/{schema_id}")

@@ -262,10 +262,7 @@ _BINLOG = (
 _MYSQL = tuple(one for one in _BINLOG if one.name != "year")
 _MARIADB = (*_BINLOG, Type("uuid", "uuid", lambda v: _uuid(v.random)))
 _TYPES: dict[Database, dict[str, Type]] = {
-    database: {one.name: one for one in types}
-    for database, types in (
-        ("postgresql", _POSTGRESQL),
-        ("mysql", _MYSQL),
-        ("mariadb", _MARIADB),
-    )
+    "postgresql": {one.name: one for one in _POSTGRESQL},
+    "mysql": {one.name: one for one in _MYSQL},
+    "mariadb": {one.name: one for one in _MARIADB},
 }
