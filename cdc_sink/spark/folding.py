@@ -31,6 +31,7 @@ class Folding:
     def __post_init__(self) -> None:
         """Fold as the table's settings say."""
         settings = self.target.table
+        # What the policy would make of a value that nobody has, a stored NULL is already.
         self.options = replace(
             self.options,
             ignores_truncates=settings.truncate == "ignore",

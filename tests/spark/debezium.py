@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from cdc_sink.change.position import SourcePosition
@@ -22,10 +23,15 @@ from cdc_sink.errors import SchemaError
 
 SAMPLES = Path(__file__).parent.parent / "unit" / "samples"
 RECORDED = {"postgresql": "postgresql_customers_value", "mysql": "mysql_order_lines_value"}
-KAFKA = (
-    "key binary, value binary, topic string, partition int, offset bigint, timestamp timestamp_ntz, "
-    "headers array<struct<key: string, value: binary>>"
-)
+KAFKA: list[tuple[str, pa.DataType]] = [
+    ("key", pa.binary()),
+    ("value", pa.binary()),
+    ("topic", pa.string()),
+    ("partition", pa.int32()),
+    ("offset", pa.int64()),
+    ("timestamp", pa.timestamp("us")),
+    ("headers", pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))),
+]
 TS_MS = 1_770_000_000_000
 
 Row = Mapping[str, Any]
@@ -234,8 +240,17 @@ class Topic:
         self, spark: SparkSession, first: int = 0, end: int | None = None, *, tasks: int = 2
     ) -> DataFrame:
         """The records from one sequence number to another, as Spark's Kafka source gives them."""
-        rows = self.records[first:end]
-        return spark.createDataFrame(rows, KAFKA).coalesce(tasks)
+        return kafka_batch(spark, self.records[first:end]).coalesce(tasks)
+
+
+def kafka_batch(spark: SparkSession, records: Iterable[tuple[Any, ...]]) -> DataFrame:
+    """Records as Spark's Kafka source gives them.
+
+    Through Arrow the JVM holds them; from rows of Python's each job would start Python workers.
+    """
+    names = [name for name, _ in KAFKA]
+    rows = [dict(zip(names, record, strict=True)) for record in records]
+    return spark.createDataFrame(pa.Table.from_pylist(rows, pa.schema(KAFKA)))
 
 
 def _framed(schema_id: int, schema: dict[str, Any], body: Any) -> bytes:

@@ -8,7 +8,17 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from debezium import ITEMS, KAFKA, Event, Registry, SourceTable, Topic, item, optional, semantic
+from debezium import (
+    ITEMS,
+    Event,
+    Registry,
+    SourceTable,
+    Topic,
+    item,
+    kafka_batch,
+    optional,
+    semantic,
+)
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from lake import Lake, Writer
@@ -336,7 +346,7 @@ def test_sql_and_python_rewrite_alike(
     lake: Lake, records: list[tuple[bytes | None, list[tuple[str, bytes | None]] | None]]
 ) -> None:
     rows = [(None, v, "t", 0, i, None, h) for i, (v, h) in enumerate(records)]
-    batch = lake.spark.createDataFrame(rows, KAFKA)
+    batch = kafka_batch(lake.spark, rows)
     by_guid = ConfluentHeaders(cast(SchemaLookup, None))
     by_guid._ids = dict(KNOWN)
     inputs: list[Input] = [
