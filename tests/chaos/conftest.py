@@ -1,4 +1,4 @@
-"""The chain, and on it one history that all tests of this folder share, in the order of the file."""
+"""The chain, and on it one history that all tests of this folder share, in the order of the files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from cdc_sink.stack.stack import Stack
 from tests.chaos.history import History
+from tests.chaos.readings import Readings
 
 
 @pytest.fixture(scope="package")
@@ -28,3 +29,8 @@ def history(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     yield history
     history.end()
     print(f"chaos: seed {seed}, kills {dict(history.kills)}", file=sys.stderr)
+
+
+@pytest.fixture
+def readings(history: History) -> Readings:
+    return Readings(history)

@@ -1,4 +1,4 @@
-"""One `cdc-sink run` as a process group of its own, so that a test can end all of it, or half of it."""
+"""One `cdc-sink` with Spark as a process group of its own: a test can end all of it, or half of it."""
 
 from __future__ import annotations
 
@@ -51,10 +51,8 @@ def wait_until(
 class Driver:
     """A running driver: Python and, below it, its JVM."""
 
-    def __init__(
-        self, config: Path, log: Path, classes: Path, *, is_rehearsal: bool = False
-    ) -> None:
-        """Start it; a rehearsal applies what is there, and leaves the loaded classes when it ends."""
+    def __init__(self, log: Path, classes: Path, *command: str, is_rehearsal: bool = False) -> None:
+        """Start `cdc-sink` with this command; a rehearsal leaves the loaded classes when it ends."""
         self.log = log
         self._heard: list[dict[str, Any]] = []
         self._heard_bytes = 0
@@ -62,8 +60,7 @@ class Driver:
         option = "ArchiveClassesAtExit" if is_rehearsal else "SharedArchiveFile"
         java = f"{_STARTS_SOON} -XX:{option}={classes}"
         settings = {VARIABLE: f"@{self._failpoint}", "JAVA_TOOL_OPTIONS": java}
-        program = [*_CDC_SINK, "--log-format", "json", "run", str(config)]
-        program += ["--once"] if is_rehearsal else []
+        program = [*_CDC_SINK, "--log-format", "json", *command]
         spark_log = log.with_suffix(".spark.log")
         with log.open("wb") as out:
             self._process = subprocess.Popen(

@@ -22,6 +22,7 @@ from cdc_sink.clients.kafka import Cluster
 from cdc_sink.clients.progress import read_facts
 from cdc_sink.clients.verify import verify
 from cdc_sink.config import Pipeline, Target, load_config
+from cdc_sink.errors import UnavailableError
 from cdc_sink.stack.shop import Connect, Traffic, create
 from cdc_sink.stack.shop_tables import CUSTOMERS, ORDER_LINES, PRODUCTS, SCHEMA_STEPS
 from cdc_sink.stack.stack import Stack
@@ -32,6 +33,11 @@ NAME = "shop_chaos"
 TABLES = (CUSTOMERS, ORDER_LINES, PRODUCTS)  # of the shop's, from both databases
 VISITS = "visits"  # of its own connector, which comes late
 VISITS_DDL = "CREATE TABLE visits (id bigint PRIMARY KEY, page text NOT NULL, seconds int)"
+READINGS = "readings"  # left alone by the traffic: its changes are a test's own, see readings.py
+READINGS_DDL = (
+    "CREATE TABLE readings (id bigint PRIMARY KEY, value int, seen timestamptz, note text)",
+    "INSERT INTO readings SELECT i, i, now(), 'first' FROM generate_series(1, 40) i",
+)
 FIRST_CHANGES = 300
 CHANGES_PER_S = 30.0
 VERIFY_S = 120  # for what Connect has not delivered yet
@@ -62,12 +68,12 @@ class History:
         config.write_text(yaml.safe_dump(_config(stack, folder)))
         crowd = Traffic(seed, *_connects(stack))
         history = cls(stack, folder, seed, load_config(config), [crowd])
-        history.execute(VISITS_DDL)
+        history.execute(VISITS_DDL, *READINGS_DDL)
         crowd.run(events=FIRST_CHANGES)
         tables = {
             side: [t.name for t in TABLES if t.side == side] for side in ("postgres", "mysql")
         }
-        history.connect("shop_pg", [f"public.{name}" for name in tables["postgres"]])
+        history.connect("shop_pg", [f"public.{name}" for name in (*tables["postgres"], READINGS)])
         settings = stack.mysql_connector(
             "shop_my", NAME, [f"{NAME}.{name}" for name in tables["mysql"]], partitions=2
         )
@@ -81,10 +87,11 @@ class History:
         folder.mkdir()
         config = _config(self.stack, folder)
         first = config["tables"][0] | {"max_records_per_batch": 5}
-        (folder / "shop.yaml").write_text(yaml.safe_dump(config | {"tables": [first]}))
-        driver = Driver(
-            folder / "shop.yaml", folder / "driver.log", self._classes, is_rehearsal=True
-        )
+        file = folder / "shop.yaml"
+        file.write_text(yaml.safe_dump(config | {"tables": [first]}))
+        wait_until("records for two batches", lambda: self.has_records(first["topic"], 6))
+        command = ("run", str(file), "--once")
+        driver = Driver(folder / "driver.log", self._classes, *command, is_rehearsal=True)
         assert driver.wait_end("the rehearsal to end") == 0, driver.tail()
         assert driver.applied() > 1, driver.tail()
         assert self._classes.exists(), driver.tail()
@@ -92,6 +99,19 @@ class History:
     @property
     def _classes(self) -> Path:
         return self.folder / "classes.jsa"
+
+    @property
+    def config(self) -> Path:
+        """The pipeline's file."""
+        return self.folder / "shop.yaml"
+
+    def configure(self, table: str, **settings: Any) -> None:
+        """Give one table other settings; drivers that run keep the old ones."""
+        config = yaml.safe_load(self.config.read_text())
+        (one,) = (entry for entry in config["tables"] if entry["topic"].endswith(f".{table}"))
+        one.update(settings)
+        self.config.write_text(yaml.safe_dump(config))
+        self.pipeline = load_config(self.config)
 
     def connect(self, prefix: str, tables: list[str]) -> None:
         """Add a connector for tables in PostgreSQL, and wait until it runs."""
@@ -117,22 +137,31 @@ class History:
         """Whether the newest driver runs."""
         return bool(self.drivers) and self.driver.is_running
 
-    def start(self) -> Driver:
-        """Start a driver, whatever else runs."""
+    def start(self, *command: str) -> Driver:
+        """Start a driver, whatever else runs: `run`, or another command that starts Spark."""
         self.starts += 1
         log = self.folder / f"driver-{self.starts:02d}.log"
-        self.drivers.append(Driver(self.folder / "shop.yaml", log, self._classes))
+        command = command or ("run", str(self.config))
+        self.drivers.append(Driver(log, self._classes, *command))
         return self.driver
 
     def keep_running(self) -> Driver:
         """The driver that runs, or a new one."""
         return self.driver if self.is_running else self.start()
 
-    def kill_at(self, failpoint: str, passing: int) -> None:
-        """Let the driver, a new one if none runs, come to an instant under traffic, where it ends by -9."""
+    def kill_at(self, failpoint: str, passing: int, *statements: str) -> None:
+        """Let the driver, a new one if none runs, come to an instant under traffic, where it ends by -9.
+
+        Statements are sent to PostgreSQL once it can't pass the instant any more.
+        """
         self.live()
         driver = self.keep_running()
         driver.arm(failpoint, passing)
+        self.execute(*statements)
+        self.wait_killed(driver, failpoint, passing)
+
+    def wait_killed(self, driver: Driver, failpoint: str, passing: int) -> None:
+        """Wait until an armed driver ended where it should."""
         what = f"the driver to end at {failpoint}:{passing}"
         wait_until(what, lambda: driver.is_gone or bool(driver.said("parked")), driver.tail)
         assert not driver.said("parked"), driver.tail()
@@ -217,7 +246,25 @@ class History:
                 return False
         return True
 
+    def key_of(self, table: str) -> list[str]:
+        """The key columns that the Iceberg table names."""
+        loaded = load_table(self.pipeline.catalog, f"{NAME}.{table}")
+        assert loaded is not None
+        return sorted(loaded.schema().identifier_field_names())
+
     # --- what came of it --------------------------------------------------------------------
+
+    def records(self, topic: str) -> int:
+        """How many records a topic has; none while it is not there."""
+        cluster = Cluster(self.pipeline.kafka)
+        return sum(cluster.end_offsets(topic).values()) if cluster.topic(topic) else 0
+
+    def has_records(self, topic: str, records: int) -> bool:
+        """Whether a topic that may not be there yet has so many records."""
+        try:
+            return self.records(topic) >= records
+        except UnavailableError:  # just made, it has no leader yet
+            return False
 
     def facts(self) -> dict[str, TableFacts]:
         """What tables, topics and leases say now."""
@@ -286,6 +333,7 @@ def _config(stack: Stack, folder: Path) -> dict[str, Any]:
     password.write_text(stack.mysql.password)
     side = {"postgres": ("shop_pg.public", "public"), "mysql": (f"shop_my.{NAME}", NAME)}
     tables = [(t.name, *side[t.side], t.side) for t in TABLES]
+    tables.append((READINGS, *side["postgres"], "postgres"))
     tables.append((VISITS, "late_pg.public", "public", "postgres"))
     return {
         "pipeline": NAME,

@@ -1,13 +1,12 @@
-"""The driver is killed with -9 at every instant of a batch, and so are the servers around it.
+"""Drivers that live on by half or meet each other, servers that are killed, and what all of it left.
 
-One history: the tests run in the order of the file, on tables that lived through all the tests before.
-Each ends with every row of every table compared with its database. The last tests look at every table
-snapshot that this history left.
+One history: the tests run in the order of the file, on tables that lived through all the tests before, and
+through those of test_driver_kills.py. Each ends with every row of every table compared with its database.
+The last tests look at every table snapshot that this history left.
 """
 
 from __future__ import annotations
 
-import random
 import signal
 from collections.abc import Mapping
 
@@ -15,104 +14,21 @@ import pytest
 
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.connect import Connect
-from cdc_sink.clients.kafka import Cluster
 from cdc_sink.spark.failpoints import (
-    AFTER_TABLE_COMMIT,
     ALL,
-    BATCH_FOLDED,
-    BATCH_STARTED,
-    BEFORE_TABLE_COMMIT,
-    SCHEMAS_FETCHED,
+    LETTERS_PUT,
+    LETTERS_REPLAYING,
     TABLE_CREATED,
-    TABLE_EVOLVED,
-    TABLE_HALF_CREATED,
-    TABLE_OPENED,
+    TABLE_HALF_EVOLVED,
 )
 from tests.chaos.driver import Driver, wait_until
 from tests.chaos.every_snapshot import EverySnapshot, Seen
-from tests.chaos.history import NAME, TABLES, VISITS, History
+from tests.chaos.history import NAME, READINGS, TABLES, VISITS, History
+from tests.chaos.readings import Readings
 
 VISITS_ROWS = 50_000
 KILLS = 20
-
-
-def passing(history: History, failpoint: str, most: int = 6) -> int:
-    """Which passing of a failpoint ends the driver: drawn from the seed, never the very first."""
-    return random.Random(f"{history.seed}/{failpoint}").randrange(2, most)
-
-
-def key_of(history: History, table: str) -> list[str]:
-    """The key columns that the Iceberg table names."""
-    loaded = load_table(history.pipeline.catalog, f"{NAME}.{table}")
-    assert loaded is not None
-    return sorted(loaded.schema().identifier_field_names())
-
-
-# --- kill -9 of the driver, Python and JVM, between every two steps of a batch -------------------
-
-
-def test_driver_killed_after_create_table_before_its_key_was_named(history: History) -> None:
-    history.kill_at(TABLE_HALF_CREATED, 1)
-    history.settle()
-    for table in TABLES:
-        assert key_of(history, table.name) == sorted(table.key)
-
-
-def test_driver_killed_after_the_offset_log_before_the_batch(history: History) -> None:
-    history.kill_at(BATCH_STARTED, passing(history, BATCH_STARTED))
-    history.kill_at(BATCH_STARTED, 1)  # the next driver, at its replay
-    history.settle()
-
-
-def test_driver_killed_after_writer_schemas_were_fetched(history: History) -> None:
-    history.kill_somewhere()
-    history.kill_at(SCHEMAS_FETCHED, passing(history, SCHEMAS_FETCHED, most=len(TABLES)))
-    history.settle()
-
-
-def test_driver_killed_after_the_ledger_was_read(history: History) -> None:
-    history.kill_at(TABLE_OPENED, passing(history, TABLE_OPENED))
-    history.kill_at(TABLE_OPENED, 4)  # the next driver, at its replay
-    history.settle()
-
-
-def test_driver_killed_after_the_fold_before_the_plan_is_carried_out(history: History) -> None:
-    history.kill_at(BATCH_FOLDED, passing(history, BATCH_FOLDED))
-    history.kill_at(BATCH_FOLDED, 2)  # the next driver, at its replay
-    history.settle()
-
-
-def test_driver_killed_before_the_table_commit(history: History) -> None:
-    history.kill_at(BEFORE_TABLE_COMMIT, passing(history, BEFORE_TABLE_COMMIT))
-    history.kill_at(BEFORE_TABLE_COMMIT, 3)  # the next driver, at its replay
-    history.settle()
-
-
-def test_driver_killed_after_table_commit_before_commit_log(history: History) -> None:
-    history.kill_at(AFTER_TABLE_COMMIT, passing(history, AFTER_TABLE_COMMIT))
-    history.kill_at(AFTER_TABLE_COMMIT, 1)  # the replay, and again before the commit log
-    history.settle()
-
-
-def test_driver_killed_after_columns_changed_before_their_rows(history: History) -> None:
-    history.kill_somewhere()
-    history.alter_tables()
-    history.kill_at(TABLE_EVOLVED, 1)
-    history.settle()
-    assert history.has_altered()
-
-
-def test_driver_killed_at_random_instants_again_and_again(history: History) -> None:
-    for _ in range(3):
-        history.kill_somewhere()
-    history.settle()
-
-
-def test_driver_killed_between_a_lease_and_its_checksum(history: History) -> None:
-    history.kill_somewhere()
-    for lease in history.leases():
-        lease.write_text(lease.read_text() + "\n")  # its .crc beside it is of the text before
-    history.settle()
+KINDS = ("applied", "redelivered", "tombstones", "dead_letters")
 
 
 # --- zombies and twins ---------------------------------------------------------------------------
@@ -210,15 +126,14 @@ def test_connect_killed_in_the_initial_snapshot_and_the_driver_at_the_new_table(
     history: History,
 ) -> None:
     history.kill_somewhere()
-    cluster = Cluster(history.pipeline.kafka)
     topic = history.pipeline.table(f"{NAME}.{VISITS}").topic
     history.execute(
         f"INSERT INTO visits SELECT i, md5(i::text), i % 900 FROM generate_series(1, {VISITS_ROWS}) i"
     )
     history.connect("late_pg", ["public.visits"])
-    wait_until("the first records of visits", lambda: _records(cluster, topic) > 500, history.tell)
+    wait_until("the first records of visits", lambda: history.has_records(topic, 501), history.tell)
     history.stack.kill("connect")
-    delivered = _records(cluster, topic)
+    delivered = history.records(topic)
     assert delivered < VISITS_ROWS, "the initial snapshot was over: it needs more rows"
     # No deletes here: what an interrupted snapshot delivered of rows that are gone is never taken back.
     history.execute(
@@ -229,7 +144,7 @@ def test_connect_killed_in_the_initial_snapshot_and_the_driver_at_the_new_table(
     history.stack.restart("connect")
     wait_until(
         "the whole of visits",
-        lambda: _records(cluster, topic) > delivered + VISITS_ROWS,
+        lambda: history.records(topic) > delivered + VISITS_ROWS,
         history.tell,
     )
     history.execute(
@@ -238,7 +153,7 @@ def test_connect_killed_in_the_initial_snapshot_and_the_driver_at_the_new_table(
         "UPDATE visits SET page = 'seen again' WHERE id % 3 = 0",
     )
     history.settle()
-    assert key_of(history, VISITS) == ["id"]
+    assert history.key_of(VISITS) == ["id"]
 
 
 def test_connect_killed_while_streaming_redelivers_and_nothing_changes(history: History) -> None:
@@ -265,10 +180,6 @@ def test_broker_killed_under_traffic_is_survived_without_a_restart(history: Hist
     assert history.driver is driver
 
 
-def _records(cluster: Cluster, topic: str) -> int:
-    return sum(cluster.end_offsets(topic).values()) if cluster.topic(topic) else 0
-
-
 def _wait_connectors(history: History) -> None:
     connect = Connect(history.stack.connect_url)
     for name in history.connectors:
@@ -283,7 +194,7 @@ def left(history: History) -> Mapping[str, list[Seen]]:
     """Every table snapshot of every table, after everything above."""
     history.settle()
     history.driver.stop()
-    keys = {t.name: t.key for t in TABLES} | {VISITS: ("id",)}
+    keys = {t.name: t.key for t in TABLES} | {VISITS: ("id",), READINGS: ("id",)}
     found = {}
     for table in history.pipeline.tables:
         loaded = load_table(history.pipeline.catalog, table.name)
@@ -296,7 +207,7 @@ def test_the_driver_was_killed_often_enough_and_at_every_instant(
     history: History, left: Mapping[str, list[Seen]]
 ) -> None:
     assert history.kills.total() >= KILLS
-    assert set(ALL) <= set(history.kills)
+    assert {*ALL, LETTERS_PUT, LETTERS_REPLAYING, TABLE_HALF_EVOLVED} <= set(history.kills)
     assert (
         sum(len(snapshots) for snapshots in left.values()) > 100
     )  # else the next tests would say little
@@ -308,6 +219,10 @@ def test_no_table_snapshot_has_a_key_twice(left: Mapping[str, list[Seen]]) -> No
         for name, snapshots in left.items()
     }
     assert not any(twice.values()), twice
+
+
+def test_no_letter_is_there_twice_in_any_table_snapshot(readings: Readings) -> None:
+    assert not readings.twice()
 
 
 def test_ledgers_only_move_forward(left: Mapping[str, list[Seen]]) -> None:
@@ -336,11 +251,13 @@ def test_every_record_is_in_exactly_one_table_commit(
                 continue  # the opening of the ledger
             assert seen.ledger is not None
             assert seen.parent_ledger is not None
-            records = seen.batch["records"]
-            parts = [seen.batch[part] for part in ("applied", "redelivered", "tombstones")]
+            is_replay = "replayed" in seen.batch  # of letters: no new records, only another account
+            records = 0 if is_replay else seen.batch["records"]
+            parts = [] if is_replay else [seen.batch[kind] for kind in KINDS]
             moved = sum(seen.ledger.next_offsets.values()) - sum(
                 seen.parent_ledger.next_offsets.values()
             )
             assert records == sum(parts) == moved, f"{name}: {seen}"
             total += records
+            assert seen.ledger.totals.records == total, f"{name}: {seen}"
         assert total == sum((ends[name] or {}).values()), name
