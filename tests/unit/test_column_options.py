@@ -122,6 +122,19 @@ def test_a_scale_that_makes_no_sense_is_not_guessed_for_a_text(scale: Any) -> No
         column_type(field(odd, type="string"))
 
 
+@pytest.mark.parametrize("kind", ["string", "decimal(38,0)"])
+@pytest.mark.parametrize(
+    "avro_type", ["bytes", {"type": "bytes"}, {"type": "bytes", "precision": 9}]
+)
+def test_a_decimal_that_declares_no_scale_is_not_taken_for_a_whole_number(
+    avro_type: Any, kind: str
+) -> None:
+    with pytest.raises(SchemaError, match=r"has no (exact table type|meaning)"):
+        column_type(field(avro_type, "org.apache.kafka.connect.data.Decimal", type=kind))
+    by_avro = {"type": "bytes", "logicalType": "decimal", "precision": 50}
+    assert column_type(field(by_avro, type=kind)).iceberg == kind
+
+
 def test_a_precision_that_was_declared_is_not_taken_for_an_unknown_one() -> None:
     declared = replace(
         field(decimal(64, 2)), parameters={"scale": "2", "connect.decimal.precision": "64"}
