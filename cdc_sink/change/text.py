@@ -13,6 +13,7 @@ from cdc_sink.change.avro_types import (
     column_type,
     convert_sql,
     decimal_parts,
+    given_sql,
     value_fault_reason,
 )
 from cdc_sink.change.envelope import AvroField
@@ -47,7 +48,7 @@ def text_sql(field: AvroField, sql: str, *, fault: Fault | None = None) -> str:
     """
     natural = column_type(field).iceberg
     if field.avro_type == "string" or natural == "timestamptz":
-        return sql
+        return given_sql(field, sql)
     value = convert_sql(field, sql, natural, fault=fault)
     digits = decimal_parts(natural)
     if digits is None or digits[1] <= _PLAIN_SCALE:

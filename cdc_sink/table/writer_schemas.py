@@ -47,7 +47,7 @@ class Source:
 
     def given(self, value: str) -> str:
         """Render the value as its conversion sees it: NULL where an option says so."""
-        return value if self.as_text else given_sql(self.field, value)
+        return given_sql(self.field, value)
 
     def fault_reason(self, target: str) -> str | None:
         """Say for which reason the conversion can fail; None when it can't."""

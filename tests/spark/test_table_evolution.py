@@ -363,6 +363,29 @@ def test_a_typed_column_gets_the_text_of_a_new_type_beside_it(lake: Lake, name: 
     ]
 
 
+def test_an_infinite_time_that_may_be_null_is_no_bad_value_where_it_goes_to_a_text_column(
+    lake: Lake, name: str
+) -> None:
+    """Nor beside a bad record, when every value is asked whether it is one."""
+    both = Versions(
+        table_of({"n": time("int", "Date")}), table_of({"n": time("long", "MicroTimestamp")})
+    )
+    both.send(1, "c", id=1, n=18262)
+    options = {"columns": {"n": {"on_infinity": "null"}}}
+    writer = lake.writer(name, both.topic, on_incompatible="text", **options)
+    writer.write()
+    both.send(2, "c", id=2, n=9223372036825200000)
+    both.send(2, "c", id=3, n=NOON_MS * 1000)
+    both.topic.raw(both.topic.key({"id": 4}), b"no event")
+    writer.write(1)
+    assert writer.rows() == [
+        {"id": 1, "n": date(2020, 1, 1), "n__string": None},
+        {"id": 2, "n": None, "n__string": None},
+        {"id": 3, "n": None, "n__string": "2020-01-01 12:00:00.123"},
+    ]
+    assert writer.ledger.quarantined == 1
+
+
 def test_a_column_dropped_and_added_again_with_another_type_stops_the_table(
     lake: Lake, name: str
 ) -> None:
