@@ -4,7 +4,8 @@ Kafka order is the order inside a partition. The source position is the redelive
 strictly below the partition's high-water mark was applied before and is dropped. Two ways to apply it:
 
     fast   the mark stands still during the batch; inside it the greatest (position, offset) of a key wins.
-           Right when a batch holds only stream events or only snapshot rows, and ends at the mark.
+           Right when a batch holds only stream events or only snapshot rows, ends at the mark, and no
+           key's change of the greatest position was followed by another: its log did not begin again.
     exact  the mark rises record by record, which costs one more shuffle. Needed when both are mixed,
            since snapshot rows have no position of their own and only Kafka order can place them; and when
            a batch ends below the mark it has reached, inside a redelivered tail: of two changes of a key
@@ -21,24 +22,22 @@ where they are for the engine (a local checkpoint: rows as they are, cheaper tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-from pyspark.sql import Column, DataFrame, Observation, Window, WindowSpec
+from pyspark.sql import DataFrame, Observation, Window, WindowSpec
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, MapType, StringType, StructType
 
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.quoting import literal, quote
+from cdc_sink.spark.facts import IS_STREAM, batch_facts, passing, remaining
 from cdc_sink.spark.faults import fault_sql
 from cdc_sink.spark.kept import release
-from cdc_sink.table.dead_letters import KEY_QUARANTINED
 from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.merge_sql import key_alias
 from cdc_sink.table.plan import BatchFacts
 
 _NO_BYTES = "CAST(NULL AS BINARY)"
-IS_STREAM = "op <> 'r'"
 LARGE = (StringType, BinaryType, ArrayType, MapType)
 ORDER = ("order_hi", "order_lo", "offset")
 # What the table commit needs of a change; the rest is not carried through the shuffle.
@@ -111,7 +110,7 @@ def fold(
     marked = marked.withColumn("was_applied", F.expr(below_sql(marks)))
     risen = ("place", "begins_again") if options.exact else ()
     counted = marked.select(*CARRIED, *risen, "stale", "was_applied", "aside").observe(
-        seen, *_passing_facts(partitions, has_aside, options.exact)
+        seen, *passing(partitions, has_aside, options.exact)
     )
     kept = counted.where("op IS NOT NULL AND aside IS NULL AND NOT stale")
     if has_aside:  # without it no truncate gets here
@@ -120,13 +119,13 @@ def fold(
         elif not options.every:
             kept = _after_truncate(kept)
     kept = kept.drop("stale", "was_applied", "aside", "begins_again")
-    is_split = len(partitions) > 1
     rows = (
-        (_every(kept) if options.every else _last(kept, options, with_split=is_split))
-        .observe(left, *_remaining_facts(options.fills))
+        (_every(kept) if options.every else _last(kept, options))
+        .observe(left, *remaining(options.fills))
         .localCheckpoint(eager=True)
     )
-    return Folded(rows, _facts(seen.get, left.get, partitions, options))
+    facts = batch_facts(seen.get, left.get, partitions, options.fills)
+    return Folded(rows, replace(facts, ignores_truncates=options.ignores_truncates))
 
 
 def _after_truncate(kept: DataFrame) -> DataFrame:
@@ -157,11 +156,12 @@ def _every(changes: DataFrame) -> DataFrame:
             "missing": F.expr("CAST(array() AS ARRAY<STRING>)"),
             "is_unknown": F.lit(False),
             "is_split": F.lit(False),
+            "is_overtaken": F.lit(False),
         }
     )
 
 
-def _last(changes: DataFrame, options: FoldOptions, *, with_split: bool = False) -> DataFrame:
+def _last(changes: DataFrame, options: FoldOptions) -> DataFrame:
     names = changes.select("key.*").columns
     keys = [f"key.{quote(name)} AS {key_alias(i)}" for i, name in enumerate(names)]
     # Inside a partition `place` never falls, so this is Kafka order there; between two it is commit order.
@@ -174,18 +174,21 @@ def _last(changes: DataFrame, options: FoldOptions, *, with_split: bool = False)
     )
     of_key = Window.partitionBy(*[F.expr(key_alias(i)) for i in range(len(names))])
     newest_first = of_key.orderBy(*[F.desc(name) for name in ORDER])
-    # Only asked where keys could have moved: it keeps Spark from dropping old changes before the shuffle.
-    split = F.min("partition").over(of_key) != F.max("partition").over(of_key)
-    ordered = ordered.withColumn("is_split", split if with_split else F.lit(False))
+    # In the order of the row number, so that one operator serves all of them.
+    whole = newest_first.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
+    split = F.min("partition").over(whole) != F.max("partition").over(whole)
+    overtaken = F.col("offset") < F.max("offset").over(whole)
+    ordered = ordered.withColumns(
+        {"is_split": split, "is_overtaken": F.lit(False) if options.exact else overtaken}
+    )
     if options.fills:
-        ordered = _with_images(ordered, newest_first, options)
+        ordered = _with_images(ordered, whole, options)
     newest = ordered.withColumn("newest", F.row_number().over(newest_first)).where("newest = 1")
     return _filled(newest, options.fills)
 
 
-def _with_images(ordered: DataFrame, newest_first: WindowSpec, options: FoldOptions) -> DataFrame:
+def _with_images(ordered: DataFrame, whole: WindowSpec, options: FoldOptions) -> DataFrame:
     """Per column the newest value that is known: null when no change of the batch knows one."""
-    whole = newest_first.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
     images = {
         f"image{i}": F.first(
             F.expr(known_sql(name, options.nulls_left_out)), ignorenulls=True
@@ -242,96 +245,6 @@ def _filled(newest: DataFrame, fills: Sequence[str]) -> DataFrame:
             "is_unknown": F.expr(f"{is_row} AND coalesce({' OR '.join(deleted)}, false)"),
         }
     ).drop(*[f"image{i}" for i in numbers.values()])
-
-
-def _passing_facts(partitions: Sequence[int], has_aside: bool, exact: bool) -> list[Column]:
-    stream_position = f"CASE WHEN {IS_STREAM} AND aside IS NULL THEN position END"
-    return [
-        F.count(F.lit(1)).alias("records"),
-        F.count_if(F.expr("op IS NULL AND aside IS NULL")).alias("tombstones"),
-        F.count_if(F.expr("stale AND aside IS NULL")).alias("redelivered"),
-        F.count(F.col("aside")).alias("dead_letters"),
-        F.count_if(F.expr(f"NOT startswith(aside, '{KEY_QUARANTINED}')")).alias("bad_records"),
-        # Without `aside` no truncate gets here.
-        F.count_if(F.expr("op = 't' AND NOT stale" if has_aside else "false")).alias("truncates"),
-        F.count_if(F.expr("op = 'r'")).alias("reads"),
-        F.max("partition").alias("highest_partition"),
-        F.collect_set("schema_id").alias("schema_ids"),
-        F.unix_millis(F.max("source_ts")).alias("newest_source_ts_ms"),
-        # Only what an earlier batch applied: its time is in the ledger, that of this batch not yet.
-        F.unix_millis(F.max(F.expr("IF(was_applied, source_ts, NULL)"))).alias(
-            "newest_redelivered_ts_ms"
-        ),
-        F.unix_millis(
-            F.max(
-                F.expr("IF(begins_again, source_ts, NULL)" if exact else "CAST(NULL AS TIMESTAMP)")
-            )
-        ).alias("newest_falling_ts_ms"),
-        *[
-            F.max(F.expr(f"IF(partition = {p}, offset, NULL)")).alias(f"offset{p}")
-            for p in partitions
-        ],
-        *[
-            F.max(F.expr(f"IF(partition = {p}, {stream_position}, NULL)")).alias(f"mark{p}")
-            for p in partitions
-        ],
-        *[
-            F.expr(
-                f"max_by(position, IF(partition = {p} AND {IS_STREAM} AND aside IS NULL, offset, NULL))"
-            ).alias(f"last{p}")
-            for p in partitions
-        ],
-    ]
-
-
-def _remaining_facts(fills: Sequence[str]) -> list[Column]:
-    lacking = "size(missing) > 0"
-    unfilled = f"size(array_except(missing, array({', '.join(map(literal, fills))}))) > 0"
-    return [
-        F.count_if(F.expr(unfilled if fills else lacking)).alias("unfilled_keys"),
-        F.count_if(F.expr(lacking)).alias("lacking_keys"),
-        F.count_if(F.expr("is_unknown")).alias("unknown_keys"),
-        *[
-            F.count_if(F.expr(f"array_contains(missing, {literal(name)})")).alias(f"lacking{i}")
-            for i, name in enumerate(fills)
-        ],
-        F.count_if(F.expr("op <> 'd'")).alias("upserted_keys"),
-        F.count_if(F.expr("op = 'd'")).alias("deleted_keys"),
-        F.count_if(F.expr("is_split")).alias("split_keys"),
-    ]
-
-
-def _facts(
-    seen: dict[str, Any], left: dict[str, Any], partitions: Sequence[int], options: FoldOptions
-) -> BatchFacts:
-    marks = {p: seen[f"mark{p}"] for p in partitions if seen[f"mark{p}"] is not None}
-    counts = (
-        "records",
-        "tombstones",
-        "redelivered",
-        "reads",
-        "dead_letters",
-        "bad_records",
-        "truncates",
-    )
-    keys = ("upserted", "deleted", "split", "unfilled", "lacking", "unknown")
-    lacking = {name: left[f"lacking{i}"] for i, name in enumerate(options.fills)}
-    return BatchFacts(
-        ignores_truncates=options.ignores_truncates,
-        **{name: seen[name] for name in counts},
-        **{f"{kind}_keys": left[f"{kind}_keys"] for kind in keys},
-        lacking={name: count for name, count in lacking.items() if count},
-        ends_redelivered=any(seen[f"last{p}"] < mark for p, mark in marks.items()),
-        highest_partition=seen["highest_partition"],
-        next_offsets={
-            p: seen[f"offset{p}"] + 1 for p in partitions if seen[f"offset{p}"] is not None
-        },
-        high_water={p: SourcePosition(mark["hi"], mark["lo"]) for p, mark in marks.items()},
-        schema_ids=tuple(sorted(seen["schema_ids"])),
-        newest_source_ts_ms=seen["newest_source_ts_ms"],
-        newest_redelivered_ts_ms=seen["newest_redelivered_ts_ms"],
-        newest_falling_ts_ms=seen["newest_falling_ts_ms"],
-    )
 
 
 def fillable(changes: DataFrame) -> tuple[str, ...]:

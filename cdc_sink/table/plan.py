@@ -27,6 +27,7 @@ class BatchFacts:
     A key lacks a value when the connector left it out and no older event of the batch has it: `lacking_keys`.
     Of these, `unknown_keys` were deleted in the batch before, so that no stored row has it either, and in
     `unfilled_keys` the older events were not looked at yet. `lacking` counts by column.
+    `overtaken_keys` have changes behind the one of the greatest position, where the fold went by it.
     `newest_falling_ts_ms` is of changes that lie below those before them in the batch, but are newer.
     """
 
@@ -37,6 +38,7 @@ class BatchFacts:
     upserted_keys: int
     deleted_keys: int
     split_keys: int
+    overtaken_keys: int
     ends_redelivered: bool
     highest_partition: int | None
     next_offsets: Mapping[int, int]
@@ -74,8 +76,8 @@ class BatchFacts:
 
     @property
     def needs_exact_fold(self) -> bool:
-        """Positions alone can't order the batch: it is mixed, or ends inside a redelivered tail."""
-        return self.is_mixed or self.ends_redelivered
+        """Positions alone can't order the batch: it is mixed, or comes again in part, or its log does."""
+        return self.is_mixed or self.ends_redelivered or self.overtaken_keys > 0
 
     def counters(self) -> dict[str, Any]:
         """What the batch did, for the snapshot summary and the log. Units: records, keys, ms."""

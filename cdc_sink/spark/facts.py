@@ -1,0 +1,112 @@
+"""What is known of a batch once its rows have passed: counts and greatest values, observed by the way.
+
+No pass of its own: Spark observes them while the fold's one job runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from cdc_sink.change.position import SourcePosition
+from cdc_sink.change.quoting import literal
+from cdc_sink.table.dead_letters import KEY_QUARANTINED
+from cdc_sink.table.plan import BatchFacts
+
+IS_STREAM = "op <> 'r'"
+_OF_RECORDS = (
+    "records",
+    "tombstones",
+    "redelivered",
+    "reads",
+    "dead_letters",
+    "bad_records",
+    "truncates",
+)
+_OF_KEYS = ("upserted", "deleted", "split", "overtaken", "unfilled", "lacking", "unknown")
+
+
+def passing(partitions: Sequence[int], has_aside: bool, exact: bool) -> list[Column]:
+    """What to observe of the changes before the fold."""
+    stream_position = f"CASE WHEN {IS_STREAM} AND aside IS NULL THEN position END"
+    return [
+        F.count(F.lit(1)).alias("records"),
+        F.count_if(F.expr("op IS NULL AND aside IS NULL")).alias("tombstones"),
+        F.count_if(F.expr("stale AND aside IS NULL")).alias("redelivered"),
+        F.count(F.col("aside")).alias("dead_letters"),
+        F.count_if(F.expr(f"NOT startswith(aside, '{KEY_QUARANTINED}')")).alias("bad_records"),
+        # Without `aside` no truncate gets here.
+        F.count_if(F.expr("op = 't' AND NOT stale" if has_aside else "false")).alias("truncates"),
+        F.count_if(F.expr("op = 'r'")).alias("reads"),
+        F.max("partition").alias("highest_partition"),
+        F.collect_set("schema_id").alias("schema_ids"),
+        F.unix_millis(F.max("source_ts")).alias("newest_source_ts_ms"),
+        # Only what an earlier batch applied: its time is in the ledger, that of this batch not yet.
+        F.unix_millis(F.max(F.expr("IF(was_applied, source_ts, NULL)"))).alias(
+            "newest_redelivered_ts_ms"
+        ),
+        F.unix_millis(
+            F.max(
+                F.expr("IF(begins_again, source_ts, NULL)" if exact else "CAST(NULL AS TIMESTAMP)")
+            )
+        ).alias("newest_falling_ts_ms"),
+        *[
+            F.max(F.expr(f"IF(partition = {p}, offset, NULL)")).alias(f"offset{p}")
+            for p in partitions
+        ],
+        *[
+            F.max(F.expr(f"IF(partition = {p}, {stream_position}, NULL)")).alias(f"mark{p}")
+            for p in partitions
+        ],
+        *[
+            F.expr(
+                f"max_by(position, IF(partition = {p} AND {IS_STREAM} AND aside IS NULL, offset, NULL))"
+            ).alias(f"last{p}")
+            for p in partitions
+        ],
+    ]
+
+
+def remaining(fills: Sequence[str]) -> list[Column]:
+    """What to observe of the folded rows."""
+    lacking = "size(missing) > 0"
+    unfilled = f"size(array_except(missing, array({', '.join(map(literal, fills))}))) > 0"
+    return [
+        F.count_if(F.expr(unfilled if fills else lacking)).alias("unfilled_keys"),
+        F.count_if(F.expr(lacking)).alias("lacking_keys"),
+        F.count_if(F.expr("is_unknown")).alias("unknown_keys"),
+        *[
+            F.count_if(F.expr(f"array_contains(missing, {literal(name)})")).alias(f"lacking{i}")
+            for i, name in enumerate(fills)
+        ],
+        F.count_if(F.expr("op <> 'd'")).alias("upserted_keys"),
+        F.count_if(F.expr("op = 'd'")).alias("deleted_keys"),
+        F.count_if(F.expr("is_split")).alias("split_keys"),
+        F.count_if(F.expr("is_overtaken")).alias("overtaken_keys"),
+    ]
+
+
+def batch_facts(
+    seen: dict[str, Any], left: dict[str, Any], partitions: Sequence[int], fills: Sequence[str]
+) -> BatchFacts:
+    """The facts of a batch, from what was observed before and after the fold."""
+    marks = {p: seen[f"mark{p}"] for p in partitions if seen[f"mark{p}"] is not None}
+    lacking = {name: left[f"lacking{i}"] for i, name in enumerate(fills)}
+    return BatchFacts(
+        **{name: seen[name] for name in _OF_RECORDS},
+        **{f"{kind}_keys": left[f"{kind}_keys"] for kind in _OF_KEYS},
+        lacking={name: count for name, count in lacking.items() if count},
+        ends_redelivered=any(seen[f"last{p}"] < mark for p, mark in marks.items()),
+        highest_partition=seen["highest_partition"],
+        next_offsets={
+            p: seen[f"offset{p}"] + 1 for p in partitions if seen[f"offset{p}"] is not None
+        },
+        high_water={p: SourcePosition(mark["hi"], mark["lo"]) for p, mark in marks.items()},
+        schema_ids=tuple(sorted(seen["schema_ids"])),
+        newest_source_ts_ms=seen["newest_source_ts_ms"],
+        newest_redelivered_ts_ms=seen["newest_redelivered_ts_ms"],
+        newest_falling_ts_ms=seen["newest_falling_ts_ms"],
+    )
