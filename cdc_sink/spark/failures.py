@@ -110,6 +110,13 @@ RULES = (
         "the pipeline again",
     ),
     _Rule(
+        # Only a new JVM has room again.
+        ("Out of space in CodeCache",),
+        StateError,
+        "the JVM has no room for compiled code any more",
+        "start the driver with -XX:ReservedCodeCacheSize=512m (spark.driver.extraJavaOptions)",
+    ),
+    _Rule(
         ("OutOfMemoryError",),
         UnavailableError,
         "the driver or an executor ran out of memory",

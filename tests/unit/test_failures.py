@@ -37,6 +37,13 @@ def test_a_known_failure_says_who_acts(text: str, kind: type[CdcSinkError]) -> N
     assert error.remedy
 
 
+def test_a_jvm_without_room_for_code_names_the_option_that_gives_it() -> None:
+    failed = "java.lang.VirtualMachineError: Out of space in CodeCache for method handle intrinsic"
+    error = as_cdc_sink_error(RuntimeError(failed), "shop.t")
+    assert type(error) is StateError
+    assert "-XX:ReservedCodeCacheSize=" in error.remedy
+
+
 def test_an_unknown_failure_parks_the_table_and_shows_no_text_of_it() -> None:
     error = as_cdc_sink_error(RuntimeError("x.y.StrangeException: secret 42"), "shop.t")
     assert type(error) is StateError
