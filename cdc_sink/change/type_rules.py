@@ -292,8 +292,10 @@ def _decimal_text(field: AvroField) -> Rule:
 def _scale(field: AvroField) -> int | None:
     """The scale a decimal declares; None for one that declares none, or that makes no sense."""
     node = field.avro_type
-    usual = 0 if logical_of(node) == "decimal" else None  # only Avro's own type has one by default
-    scale = node.get("scale", usual) if isinstance(node, dict) else usual
+    if not isinstance(node, dict):
+        return None
+    # Only Avro's own type has one by default.
+    scale = node.get("scale", 0 if logical_of(node) == "decimal" else None)
     return scale if type(scale) is int and abs(scale) <= _MOST_SCALE else None
 
 

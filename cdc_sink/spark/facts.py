@@ -90,12 +90,18 @@ def remaining(fills: Sequence[str]) -> list[Column]:
 
 
 def batch_facts(
-    seen: dict[str, Any], left: dict[str, Any], partitions: Sequence[int], fills: Sequence[str]
+    seen: dict[str, Any],
+    left: dict[str, Any],
+    partitions: Sequence[int],
+    fills: Sequence[str],
+    *,
+    ignores_truncates: bool,
 ) -> BatchFacts:
     """The facts of a batch, from what was observed before and after the fold."""
     marks = {p: seen[f"mark{p}"] for p in partitions if seen[f"mark{p}"] is not None}
     lacking = {name: left[f"lacking{i}"] for i, name in enumerate(fills)}
     return BatchFacts(
+        ignores_truncates=ignores_truncates,
         **{name: seen[name] for name in _OF_RECORDS},
         **{f"{kind}_keys": left[f"{kind}_keys"] for kind in _OF_KEYS},
         lacking={name: count for name, count in lacking.items() if count},

@@ -22,7 +22,7 @@ where they are for the engine (a local checkpoint: rows as they are, cheaper tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, Observation, Window, WindowSpec
 from pyspark.sql import functions as F
@@ -124,8 +124,14 @@ def fold(
         .observe(left, *remaining(options.fills))
         .localCheckpoint(eager=True)
     )
-    facts = batch_facts(seen.get, left.get, partitions, options.fills)
-    return Folded(rows, replace(facts, ignores_truncates=options.ignores_truncates))
+    facts = batch_facts(
+        seen.get,
+        left.get,
+        partitions,
+        options.fills,
+        ignores_truncates=options.ignores_truncates,
+    )
+    return Folded(rows, facts)
 
 
 def _after_truncate(kept: DataFrame) -> DataFrame:

@@ -76,7 +76,7 @@ class BatchFacts:
 
     @property
     def needs_exact_fold(self) -> bool:
-        """Positions alone can't order the batch: it is mixed, or comes again in part, or its log does."""
+        """Positions can't order it: it is mixed, ends in a redelivered tail, or its log may begin again."""
         return self.is_mixed or self.ends_redelivered or self.overtaken_keys > 0
 
     def counters(self) -> dict[str, Any]:
