@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Mapping
-from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from debezium import ITEMS, Event, SourceTable, Topic, decimal, item, optional, semantic
+from debezium import ITEMS, Event, SourceTable, Topic, decimal, item, optional
 from lake import PIPELINE, Lake, Writer
+from versions import Versions, field_ids, table_of, types
 
 from cdc_sink.errors import ConfigError, SchemaError, StateError
 from cdc_sink.spark import shape as shape_module
@@ -54,10 +54,6 @@ GROWN: list[Mapping[str, object]] = [
     {"id": 2, "n": 20, "price": None, "extra": None},
     NEW,
 ]
-
-
-def types(writer: Writer) -> dict[str, str]:
-    return {f.name: str(f.field_type) for f in writer.table.schema().fields if f.name != "_cdc"}
 
 
 def test_a_table_grows_in_the_middle_of_a_batch(lake: Lake, name: str) -> None:
@@ -175,231 +171,6 @@ def test_a_kill_between_creating_the_table_and_its_first_ledger_is_repaired(
     assert writer.rows() == [item(1, "a")]
     assert writer.table.schema().identifier_field_names() == {"id"}
     assert writer.ledger.next_offsets == {0: 1, 1: 0}
-
-
-# --- versions side by side ------------------------------------------------------------------------
-
-
-class Versions:
-    """A topic whose records come in several versions of one table, in any order."""
-
-    def __init__(self, *tables: SourceTable) -> None:
-        self.topic = Topic(tables[0])
-        self.known = [(tables[0], self.topic.value_id, self.topic.key_id)]
-        for table in tables[1:]:
-            value_id = self.topic.write_as(table)
-            self.known.append((table, value_id, self.topic.key_id))
-        self.position = 0
-
-    def send(self, version: int, op: str, **row: object) -> None:
-        self.topic.table, self.topic.value_id, self.topic.key_id = self.known[version - 1]
-        self.position += 1
-        names = self.topic.table.columns
-        image = {name: row.get(name) for name in names}
-        self.topic.send(Event(op, image, (self.position, 1)))
-
-
-def time(base: str, name: str) -> list[Any]:
-    return optional(semantic(base, f"io.debezium.time.{name}"))
-
-
-def table_of(columns: Mapping[str, Any], **more: Any) -> SourceTable:
-    return SourceTable({"id": "long", **columns}, **more)
-
-
-def field_ids(writer: Writer) -> dict[str, int]:
-    return {f.name: f.field_id for f in writer.table.schema().fields if f.name != "_cdc"}
-
-
-NOON_MS = 1_577_880_000_123  # 2020-01-01 12:00:00.123
-NOON = datetime(2020, 1, 1, 12, 0, 0, 123_000)
-
-
-def test_versions_in_turn_are_each_converted_by_their_own_scale_and_unit(
-    lake: Lake, name: str
-) -> None:
-    both = Versions(
-        table_of(
-            {
-                "price": optional(decimal(12, 4)),
-                "seen": time("long", "Timestamp"),
-                "born": time("int", "Date"),
-                "at": time("int", "Time"),
-            }
-        ),
-        table_of(
-            {
-                "price": optional(decimal(10, 2)),
-                "seen": time("long", "MicroTimestamp"),
-                "born": optional(semantic("int", "org.apache.kafka.connect.data.Date")),
-                "at": time("long", "MicroTime"),
-            }
-        ),
-    )
-    price, day = Decimal("123.45"), 18262
-    old = {"price": Decimal("123.4500"), "seen": NOON_MS, "born": day, "at": 1500}
-    new = {"price": price, "seen": NOON_MS * 1000 + 7, "born": day, "at": 1_500_007}
-    for key, version in enumerate((1, 2, 1, 2), 1):
-        both.send(version, "c", id=key, **(old if version == 1 else new))
-    writer = lake.writer(name, both.topic)
-    writer.write()
-    stored = {"price": price, "born": date(2020, 1, 1)}
-    expected_old = {**stored, "seen": NOON, "at": 1_500_000}
-    expected_new = {**stored, "seen": NOON.replace(microsecond=123_007), "at": 1_500_007}
-    assert writer.rows() == [
-        {"id": key, **(expected_old if key % 2 else expected_new)} for key in (1, 2, 3, 4)
-    ]
-
-
-def test_a_second_column_takes_the_new_type_and_the_old_one_turns_null(
-    lake: Lake, name: str
-) -> None:
-    both = Versions(
-        table_of({"n": optional("int"), "price": optional(decimal(10, 2))}),
-        table_of({"n": optional("string"), "price": optional(decimal(12, 4))}),
-    )
-    both.send(1, "c", id=1, n=1, price=Decimal("1.25"))
-    both.send(1, "c", id=2, n=2, price=Decimal("2.25"))
-    writer = lake.writer(name, both.topic, on_incompatible="second_column")
-    writer.write()
-    before = field_ids(writer)
-    both.send(1, "u", id=1, n=10, price=Decimal("10.25"))
-    both.send(2, "u", id=2, n="two", price=Decimal("2.0001"))
-    both.send(1, "c", id=3, n=3, price=Decimal("3.25"))
-    both.send(2, "c", id=4, n="four", price=None)
-    writer.write(2)
-    empty = {"n": None, "price": None, "n__string": None, "price__decimal_12_4": None}
-    expected = [
-        empty | {"id": 1, "n": 10, "price": Decimal("10.25")},
-        empty | {"id": 2, "n__string": "two", "price__decimal_12_4": Decimal("2.0001")},
-        empty | {"id": 3, "n": 3, "price": Decimal("3.25")},
-        empty | {"id": 4, "n__string": "four"},
-    ]
-    assert writer.rows() == expected
-    assert types(writer) == {
-        "id": "long",
-        "n": "int",
-        "price": "decimal(10, 2)",
-        "n__string": "string",
-        "price__decimal_12_4": "decimal(12, 4)",
-    }
-    assert field_ids(writer).items() > before.items()
-
-    # Another driver that sees only the new version, then only the old one, finds the same columns.
-    for version, value in ((2, "last"), (1, 9)):
-        both.send(version, "u", id=1, n=value, price=None)
-        dataclasses.replace(writer).write(both.topic.end() - 1)
-        filled = {"n__string": value} if version == 2 else {"n": value}
-        assert writer.rows() == [empty | {"id": 1} | filled, *expected[1:]]
-    assert len(types(writer)) == 5
-
-
-TEXTS: dict[str, tuple[Any, Any, str]] = {
-    "boolean": ("boolean", True, "true"),
-    "int": ("int", -7, "-7"),
-    "long": ("long", 2**62, "4611686018427387904"),
-    "double": ("double", 0.1, "0.1"),
-    "decimal": (decimal(20, 10), Decimal("0.0000000100"), "0.0000000100"),
-    "short": (decimal(9, 6), Decimal("-0.000001"), "-0.000001"),
-    "tiny": (decimal(38, 38), Decimal("-1E-38"), f"-0.{'0' * 37}1"),
-    "wide": (decimal(38, 7), Decimal("-" + "9" * 31 + ".5000000"), "-" + "9" * 31 + ".5000000"),
-    "date": (semantic("int", "io.debezium.time.Date"), 18262, "2020-01-01"),
-    "timestamp": (
-        semantic("long", "io.debezium.time.Timestamp"),
-        NOON_MS,
-        "2020-01-01 12:00:00.123",
-    ),
-    "timestamptz": (
-        semantic("string", "io.debezium.time.ZonedTimestamp"),
-        "2020-01-01T12:00:00.1+02:00",
-        "2020-01-01T12:00:00.1+02:00",
-    ),
-}
-
-
-@pytest.mark.parametrize("ansi", ["true", "false"])
-def test_a_string_column_takes_the_exact_text_of_any_new_type(
-    lake: Lake, name: str, ansi: str
-) -> None:
-    nodes = {kind: optional(node) for kind, (node, _, _) in TEXTS.items()}
-    both = Versions(table_of(dict.fromkeys(TEXTS, optional("string"))), table_of(nodes))
-    both.send(1, "c", id=1, **dict.fromkeys(TEXTS, "as it was"))
-    writer = lake.writer(name, both.topic, on_incompatible="text")
-    writer.spark.conf.set("spark.sql.ansi.enabled", ansi)
-    writer.spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
-    writer.write()
-    before = writer.table.metadata.current_schema_id
-    both.send(2, "c", id=2, **{kind: value for kind, (_, value, _) in TEXTS.items()})
-    both.send(2, "c", id=3)
-    both.send(1, "c", id=4, **dict.fromkeys(TEXTS, "again"))
-    writer.write(1)
-    assert writer.rows() == [
-        {"id": 1, **dict.fromkeys(TEXTS, "as it was")},
-        {"id": 2, **{kind: text for kind, (_, _, text) in TEXTS.items()}},
-        {"id": 3, **dict.fromkeys(TEXTS)},
-        {"id": 4, **dict.fromkeys(TEXTS, "again")},
-    ]
-    assert writer.table.metadata.current_schema_id == before
-
-
-def test_a_typed_column_gets_the_text_of_a_new_type_beside_it(lake: Lake, name: str) -> None:
-    three = Versions(
-        table_of({"n": optional("int")}),
-        table_of({"n": time("int", "Date")}),
-        table_of({"n": optional("string")}),
-    )
-    three.send(1, "c", id=1, n=1)
-    three.send(2, "c", id=2, n=18262)
-    three.send(3, "c", id=3, n="three")
-    three.send(1, "c", id=4, n=4)
-    writer = lake.writer(name, three.topic, on_incompatible="text")
-    writer.write(0, 1)
-    writer.write(1)
-    assert writer.rows() == [
-        {"id": 1, "n": 1, "n__string": None},
-        {"id": 2, "n": None, "n__string": "2020-01-01"},
-        {"id": 3, "n": None, "n__string": "three"},
-        {"id": 4, "n": 4, "n__string": None},
-    ]
-
-
-def test_an_infinite_time_that_may_be_null_is_no_bad_value_where_it_goes_to_a_text_column(
-    lake: Lake, name: str
-) -> None:
-    """Nor beside a bad record, when every value is asked whether it is one."""
-    both = Versions(
-        table_of({"n": time("int", "Date")}), table_of({"n": time("long", "MicroTimestamp")})
-    )
-    both.send(1, "c", id=1, n=18262)
-    options = {"columns": {"n": {"on_infinity": "null"}}}
-    writer = lake.writer(name, both.topic, on_incompatible="text", **options)
-    writer.write()
-    both.send(2, "c", id=2, n=9223372036825200000)
-    both.send(2, "c", id=3, n=NOON_MS * 1000)
-    both.topic.raw(both.topic.key({"id": 4}), b"no event")
-    writer.write(1)
-    assert writer.rows() == [
-        {"id": 1, "n": date(2020, 1, 1), "n__string": None},
-        {"id": 2, "n": None, "n__string": None},
-        {"id": 3, "n": None, "n__string": "2020-01-01 12:00:00.123"},
-    ]
-    assert writer.ledger.quarantined == 1
-
-
-def test_a_column_dropped_and_added_again_with_another_type_stops_the_table(
-    lake: Lake, name: str
-) -> None:
-    three = Versions(
-        table_of({"n": optional("int")}), table_of({}), table_of({"n": optional("string")})
-    )
-    three.send(1, "c", id=1, n=1)
-    three.send(2, "u", id=1)
-    writer = lake.writer(name, three.topic)
-    writer.write()
-    assert writer.rows() == [{"id": 1, "n": None}]
-    three.send(3, "u", id=1, n="text")
-    with pytest.raises(SchemaError, match="column n: the table holds int, the writer sends string"):
-        dataclasses.replace(writer).write(2)
 
 
 def test_a_frozen_table_stops_at_a_new_column(lake: Lake, name: str) -> None:
