@@ -25,7 +25,6 @@ TABLE_HALF_EVOLVED = "table_half_evolved"
 TABLE_EVOLVED = "table_evolved"
 BEFORE_TABLE_COMMIT = "before_table_commit"
 AFTER_TABLE_COMMIT = "after_table_commit"
-# Passed by every table under usual traffic; the others need a bad record or a schema change.
 ALL = (
     BATCH_STARTED,
     SCHEMAS_FETCHED,
@@ -33,6 +32,9 @@ ALL = (
     TABLE_CREATED,
     TABLE_OPENED,
     BATCH_FOLDED,
+    LETTERS_PUT,
+    LETTERS_REPLAYING,
+    TABLE_HALF_EVOLVED,
     TABLE_EVOLVED,
     BEFORE_TABLE_COMMIT,
     AFTER_TABLE_COMMIT,

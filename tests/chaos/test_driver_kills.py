@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from cdc_sink.spark.failpoints import (
     AFTER_TABLE_COMMIT,
     BATCH_FOLDED,
@@ -39,39 +41,27 @@ def test_driver_killed_after_create_table_before_its_key_was_named(history: Hist
         assert history.key_of(table.name) == sorted(table.key)
 
 
-def test_driver_killed_after_the_offset_log_before_the_batch(history: History) -> None:
-    history.kill_at(BATCH_STARTED, passing(history, BATCH_STARTED))
-    history.kill_at(BATCH_STARTED, 1)  # the next driver, at its replay
+@pytest.mark.parametrize(
+    ("failpoint", "again"),
+    [
+        pytest.param(BATCH_STARTED, 1, id="after the offset log, before the batch"),
+        pytest.param(TABLE_OPENED, 4, id="after the ledger was read"),
+        pytest.param(BATCH_FOLDED, 2, id="after the fold, before its plan is carried out"),
+        pytest.param(BEFORE_TABLE_COMMIT, 3, id="before the table commit"),
+        pytest.param(AFTER_TABLE_COMMIT, 1, id="after the table commit, before the commit log"),
+    ],
+)
+def test_driver_killed_in_a_batch_and_the_next_one_at_its_replay(
+    history: History, failpoint: str, again: int
+) -> None:
+    history.kill_at(failpoint, passing(history, failpoint))
+    history.kill_at(failpoint, again)
     history.settle()
 
 
 def test_driver_killed_after_writer_schemas_were_fetched(history: History) -> None:
     history.kill_somewhere()
     history.kill_at(SCHEMAS_FETCHED, passing(history, SCHEMAS_FETCHED, most=len(TABLES)))
-    history.settle()
-
-
-def test_driver_killed_after_the_ledger_was_read(history: History) -> None:
-    history.kill_at(TABLE_OPENED, passing(history, TABLE_OPENED))
-    history.kill_at(TABLE_OPENED, 4)  # the next driver, at its replay
-    history.settle()
-
-
-def test_driver_killed_after_the_fold_before_the_plan_is_carried_out(history: History) -> None:
-    history.kill_at(BATCH_FOLDED, passing(history, BATCH_FOLDED))
-    history.kill_at(BATCH_FOLDED, 2)  # the next driver, at its replay
-    history.settle()
-
-
-def test_driver_killed_before_the_table_commit(history: History) -> None:
-    history.kill_at(BEFORE_TABLE_COMMIT, passing(history, BEFORE_TABLE_COMMIT))
-    history.kill_at(BEFORE_TABLE_COMMIT, 3)  # the next driver, at its replay
-    history.settle()
-
-
-def test_driver_killed_after_table_commit_before_commit_log(history: History) -> None:
-    history.kill_at(AFTER_TABLE_COMMIT, passing(history, AFTER_TABLE_COMMIT))
-    history.kill_at(AFTER_TABLE_COMMIT, 1)  # the replay, and again before the commit log
     history.settle()
 
 

@@ -14,13 +14,7 @@ import pytest
 
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.connect import Connect
-from cdc_sink.spark.failpoints import (
-    ALL,
-    LETTERS_PUT,
-    LETTERS_REPLAYING,
-    TABLE_CREATED,
-    TABLE_HALF_EVOLVED,
-)
+from cdc_sink.spark.failpoints import ALL, TABLE_CREATED
 from tests.chaos.driver import Driver, wait_until
 from tests.chaos.every_snapshot import EverySnapshot, Seen
 from tests.chaos.history import NAME, READINGS, TABLES, VISITS, History
@@ -207,7 +201,7 @@ def test_the_driver_was_killed_often_enough_and_at_every_instant(
     history: History, left: Mapping[str, list[Seen]]
 ) -> None:
     assert history.kills.total() >= KILLS
-    assert {*ALL, LETTERS_PUT, LETTERS_REPLAYING, TABLE_HALF_EVOLVED} <= set(history.kills)
+    assert set(ALL) <= set(history.kills)
     assert (
         sum(len(snapshots) for snapshots in left.values()) > 100
     )  # else the next tests would say little
