@@ -22,7 +22,12 @@ from cdc_sink.change.wire import frame_prefix
 from cdc_sink.errors import SchemaError
 
 SAMPLES = Path(__file__).parent.parent / "unit" / "samples"
-RECORDED = {"postgresql": "postgresql_customers_value", "mysql": "mysql_order_lines_value"}
+RECORDED = {
+    "postgresql": "postgresql_customers",
+    "mysql": "mysql_order_lines",
+    "mariadb": "mysql_order_lines",  # the same fields
+    "oracle": "postgresql_customers",  # nothing recorded: with the fields documented for it
+}
 KAFKA: list[tuple[str, pa.DataType]] = [
     ("key", pa.binary()),
     ("value", pa.binary()),
@@ -111,12 +116,10 @@ class SourceTable:
         return block | {"file": f"{self.log}.{position.hi:06d}", "pos": position.lo, "row": 0}
 
     def _recorded(self) -> dict[str, Any]:
-        recorded = RECORDED.get(self.connector, RECORDED["postgresql"])
-        text = (SAMPLES / f"{recorded}.json").read_text(encoding="utf-8")
-        if (
-            self.connector == "oracle"
-        ):  # nothing recorded: PostgreSQL's, with the fields documented for it
-            text = text.replace("connector.postgresql", "connector.oracle")
+        recorded = RECORDED[self.connector]
+        text = (SAMPLES / f"{recorded}_value.json").read_text(encoding="utf-8")
+        family = recorded.split("_")[0]
+        text = text.replace(f"connector.{family}", f"connector.{self.connector}")
         envelope: dict[str, Any] = json.loads(text)
         source = next(f for f in envelope["fields"] if f["name"] == "source")["type"]["fields"]
         if self.connector == "oracle":

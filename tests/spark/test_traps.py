@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from debezium import ITEMS, TS_MS, Event, SourceTable, Topic, item, optional
+from documents import DOCUMENTS, move, row
 from lake import Lake, Writer
-from test_unavailable_values import DOCUMENTS, move, row
 
 from cdc_sink.change.envelope import RecordKind, record_kind
 from cdc_sink.config import load_config

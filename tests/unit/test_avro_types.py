@@ -107,6 +107,7 @@ def record(*fields: str) -> dict[str, Any]:
         ),
         (decimal(64, 2), CONNECT + "Decimal", "decimal(19,2)"),
         (decimal(64, 4), CONNECT + "Decimal", "decimal(38,4)"),
+        ({"type": "bytes", "precision": 64, "scale": 2}, CONNECT + "Decimal", "decimal(19,2)"),
     ],
 )
 def test_each_source_type_has_its_column_type(
@@ -273,6 +274,7 @@ def test_no_expression_goes_through_the_session_time_zone() -> None:
         (decimal(10, 2), None, "double"),
         ("int", TIME + "Date", "timestamp"),
         ("long", TIME + "MicroTimestamp", "long"),
+        ({"type": "array", "items": "float"}, DATA + "FloatVector", "list<double>"),
     ],
 )
 def test_a_table_type_that_can_not_hold_the_writer_is_refused(

@@ -81,6 +81,7 @@ def test_an_option_chooses_the_type_where_it_has_a_meaning(
         ("string", TIME + "IsoTimestamp", {"type": "long"}),
         ("bytes", None, {"type": "string"}),
         ("bytes", None, {"type": "decimal(10,2)"}),
+        ({"type": "bytes", "scale": 2}, None, {"type": "decimal(10,2)"}),
         (decimal(50, -2), None, {"type": "decimal(10,2)"}),
         (decimal(50, 39), None, {"type": "decimal(38,38)"}),
         ("int", None, {"unsigned": True}),
@@ -115,6 +116,13 @@ def test_a_value_that_the_asked_type_can_not_hold_raises_and_names_its_column(
     assert f"raise_error('cdc-sink|value|c|{why}" in sql
 
 
+def test_a_decimal_that_spark_has_read_is_not_read_from_bytes_again() -> None:
+    narrower = field(decimal(12, 4), type="decimal(10,2)")
+    assert "from_avro" not in convert_sql(narrower, "x", "decimal(10,2)")
+    unread = field(decimal(76, 4), type="decimal(10,2)")
+    assert "from_avro" in convert_sql(unread, "x", "decimal(10,2)")
+
+
 @pytest.mark.parametrize("scale", ["2", True, 2.0, 1001, -1001])
 def test_a_scale_that_makes_no_sense_is_not_guessed_for_a_text(scale: Any) -> None:
     odd = {**decimal(50, 2), "scale": scale}
@@ -147,6 +155,7 @@ def test_what_an_option_turns_into_null_is_no_bad_value() -> None:
     column = field("int", TIME + "Date", on_infinity="null")
     given = given_sql(column, "x")
     assert "-2147472692" in given
+    assert given in convert_sql(column, "x", "date")
     assert bad_value_sql(column, "x", "date").startswith(f"({given} IS NOT NULL AND ")  # type: ignore[union-attr]
     assert given_sql(field("int", TIME + "Date"), "x") == "x"
 

@@ -1,0 +1,248 @@
+"""A row whose key changes takes along the values that the connector left out of its second half."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from debezium import Event, SourceTable, Topic, decimal, optional, semantic
+from documents import DOCUMENTS, FULL, SCAN, documents, key_header, move, row, without_scan
+from lake import Lake, Reread, Writer
+from test_dead_letters import letters
+
+from cdc_sink.change.avro_types import UNAVAILABLE
+
+
+@pytest.fixture
+def writer(lake: Lake, name: str) -> Writer:
+    return documents(lake, name)
+
+
+def _not_needed(*_: object) -> None:
+    pytest.fail("the topic was read on, for what the table's row says")
+
+
+@pytest.mark.parametrize("to", [0, 1])
+def test_a_changed_key_takes_its_values_along(writer: Writer, to: int) -> None:
+    move(writer.topic, row(1), row(7, "moved"), (2, 1), to)
+    writer.write(1)
+    assert writer.rows() == [{**FULL, "id": 7, "title": "moved"}]
+    assert letters(writer) == []
+
+
+def test_a_key_that_changed_twice_takes_along_what_changed_between(writer: Writer) -> None:
+    topic = writer.topic
+    topic.send(Event("u", row(1, "second", body="new text"), (2, 1)))
+    move(topic, row(1), row(7, "moved"), (2, 2), 1)
+    topic.send(Event("u", row(7, "third", scan=b"new scan"), (2, 3)), 1)
+    delete, create = Event("d", row(7), (2, 4)), Event("c", row(1, "back"), (2, 4))
+    topic.raw(topic.key(row(7)), topic.value(delete), 1)
+    topic.raw(topic.key(row(1)), topic.value(create), 0, {"__debezium.oldkey": key_header(row(7))})
+    writer.write(1)
+    assert writer.rows() == [row(1, "back", "new text", b"new scan")]
+
+
+OPEN_SCALE = {
+    "type": "record",
+    "name": "VariableScaleDecimal",
+    "namespace": "io.debezium.data",
+    "fields": [{"name": "scale", "type": "int"}, {"name": "value", "type": "bytes"}],
+    "connect.name": "io.debezium.data.VariableScaleDecimal",
+}
+
+
+CONNECT = "org.apache.kafka.connect.data"
+# What Connect's SimpleHeaderConverter 4.3.1 writes of a key, seen for each of these types.
+KEYS: dict[str, tuple[Any, Any, Any, bytes]] = {
+    "long": ("long", 2**53 + 1, 7, b"9007199254740993"),
+    "short": ({"type": "int", "connect.type": "int16"}, -5, 7, b"-5"),
+    "boolean": ("boolean", True, False, b"true"),
+    "text": ("string", 'a"b\\c\n\x01\u00e9{', "7", '"a\\"b\\\\c\n\x01\u00e9{"'.encode()),
+    "bytes": ("bytes", b"\x01\x02\xff", b"", b'"AQL/"'),
+    "decimal": (decimal(10, 2), Decimal("1250.50"), Decimal("-3.00"), b"1250.50"),
+    "zero": (decimal(38, 10), Decimal("0E-10"), Decimal("7.0000000000"), b"0E-10"),
+    "date": (semantic("int", "io.debezium.time.Date"), -1, 18262, b"-1"),
+    "any scale": (
+        OPEN_SCALE,
+        {"scale": 1, "value": b"\x7d"},
+        {"scale": 1, "value": b"\x46"},
+        b'{"scale":1,"value":"fQ=="}',
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_changed_key_may_have_any_type(lake: Lake, name: str, kind: str) -> None:
+    type_, old, new, header = KEYS[kind]
+    writer = _with_key(lake, name, type_, old)
+    _move(writer.topic, old, new, header)
+    writer.write(1)
+    assert letters(writer) == []
+    assert [one["body"] for one in writer.rows()] == ["long text"]
+
+
+@pytest.mark.parametrize(
+    ("type_", "old", "new", "header"),
+    [
+        (semantic("int", f"{CONNECT}.Date", logicalType="date"), 18262, 7, b"2020-01-01"),
+        (
+            semantic("int", f"{CONNECT}.Time", logicalType="time-millis"),
+            3_723_004,
+            7,
+            b"01:02:03.004Z",
+        ),
+        (
+            semantic("long", f"{CONNECT}.Timestamp", logicalType="timestamp-millis"),
+            1_577_836_800_123,
+            7,
+            b"2020-01-01T00:00:00.123Z",
+        ),
+    ],
+)
+def test_a_key_that_its_header_does_not_tell_is_set_aside(
+    lake: Lake, name: str, type_: Any, old: Any, new: Any, header: bytes
+) -> None:
+    """Connect writes its own times without quotes: that is no JSON."""
+    writer = _with_key(lake, name, type_, old)
+    _move(writer.topic, old, new, header)
+    writer.write(1)
+    assert writer.rows() == []
+    assert [one["reason"] for one in letters(writer)] == ["unavailable_value"]
+
+
+def _with_key(lake: Lake, name: str, type_: Any, key: Any) -> Writer:
+    topic = Topic(SourceTable({"id": type_, "body": optional("string")}))
+    topic.send(Event("c", {"id": key, "body": "long text"}, (1, 1)))
+    writer = lake.writer(name, topic)
+    writer.write()
+    return writer
+
+
+def _move(topic: Topic, old: Any, new: Any, header: bytes) -> None:
+    topic.send(Event("d", {"id": old, "body": None}, (2, 1)))
+    half = {"id": new, "body": UNAVAILABLE}
+    sent = {"__debezium.oldkey": b'{"id":' + header + b"}"}
+    topic.raw(topic.key(half), topic.value(Event("c", half, (2, 1))), 0, sent)
+
+
+def test_a_changed_key_may_be_called_as_a_column_of_our_own(lake: Lake, name: str) -> None:
+    names = ("of0", "asked0", "image0", "at", "place", "partition", "offset", "old_key", "is_half")
+    table = SourceTable(
+        {"of0": "long", **dict.fromkeys(names[1:], optional("string"))}, key=("of0",)
+    )
+    topic = Topic(table)
+    whole = {"of0": 1, **{name: f"long {name}" for name in names[1:]}}
+    topic.send(Event("c", whole, (1, 1)))
+    writer = lake.writer(name, topic)
+    writer.write()
+    moved = {"of0": 7, **dict.fromkeys(names[1:], UNAVAILABLE)}
+    topic.send(Event("d", whole, (2, 1)))
+    create = topic.value(Event("c", moved, (2, 1)))
+    topic.raw(topic.key(moved), create, 0, {"__debezium.oldkey": b'{"of0": 1}'})
+    writer.write(1)
+    assert writer.rows() == [{**whole, "of0": 7}]
+
+
+def test_a_changed_key_takes_along_what_is_stored_under_a_renamed_column(
+    lake: Lake, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rename and the key update come in one batch, before the table has the new name."""
+    topic = Topic(DOCUMENTS)
+    topic.send(Event("c", FULL, (1, 1)))
+    lake.writer(name, topic).write()
+    writer = lake.writer(name, topic, renames={"body": "story"})
+    move(topic, row(1), row(2, "moved"), (2, 1))  # from now on such updates are expected
+    writer.write(1)
+    renamed = {
+        "story" if name == "body" else name: type_ for name, type_ in topic.table.columns.items()
+    }
+    topic.write_as(replace(topic.table, columns=renamed))
+    whole = {"id": 2, "title": "moved", "story": "long text", "scan": b"scan"}
+    moved = {"id": 7, "title": "again", "story": UNAVAILABLE, "scan": SCAN}
+    move(topic, whole, moved, (2, 2))
+    monkeypatch.setattr(Reread, "span", _not_needed)
+    writer.write(4)
+    assert writer.rows() == [{**whole, "id": 7, "title": "again"}]
+
+
+def test_what_comes_again_says_nothing_of_the_row_that_is_stored(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Key 7 was deleted and made anew, by a key update; then both come again, before its key changes too."""
+    topic = writer.topic
+    topic.send(Event("c", row(7, "other", "other text", b"other"), (2, 1)))
+    for _ in range(2):
+        topic.send(Event("d", row(7), (2, 2)))
+        move(topic, row(1), row(7, "moved"), (2, 3))
+        topic.send(Event("u", row(7, "after"), (2, 4)))
+    move(topic, row(7), row(8, "moved again"), (2, 5))
+    writer.write(1, 7)
+    monkeypatch.setattr(Reread, "span", _not_needed)
+    writer.write(7)
+    assert writer.rows() == [row(8, "moved again", "long text", b"scan")]
+
+
+def test_in_kafkas_order_nothing_tells_which_row_a_changed_key_had(lake: Lake, name: str) -> None:
+    """Without positions the halves can't be paired, and the key may have had other rows before."""
+    topic = Topic(DOCUMENTS)
+    topic.send(Event("c", FULL, (1, 1)))
+    writer = lake.writer(name, topic, order="kafka")
+    writer.write()
+    topic.send(Event("d", row(1), (2, 1)))
+    topic.send(Event("c", row(1, "other", "other text", b"other"), (2, 2)))
+    move(topic, row(1), row(7, "moved"), (2, 3))
+    writer.write(1)
+    assert writer.rows() == []
+    assert [one["reason"] for one in letters(writer)] == ["unavailable_value"]
+
+
+def test_a_batch_leaves_nothing_in_memory(writer: Writer) -> None:
+    move(writer.topic, row(1), row(7, "moved"), (2, 1), 1)
+    java: Any = writer.spark.sparkContext._jsc
+    before = set(java.getPersistentRDDs())
+    writer.write(1)
+    assert set(java.getPersistentRDDs()) <= before
+
+
+def test_the_second_half_of_a_key_update_may_come_a_batch_later(writer: Writer) -> None:
+    """By then the old row is gone; what it was is in the table's history, and newer changes in the topic."""
+    topic = writer.topic
+    topic.send(Event("u", row(1, "second", body="new text"), (2, 1)))
+    move(topic, row(1), row(7, "moved"), (2, 2), 1)
+    writer.write(1, 3)
+    assert writer.rows() == []
+    writer.write(3)
+    assert writer.rows() == [row(7, "moved", "new text", b"scan")]
+
+
+def test_the_second_half_of_a_key_update_may_come_a_batch_earlier(writer: Writer) -> None:
+    """The stored row is older than the one that moved: the topic is read on."""
+    topic = writer.topic
+    topic.send(Event("u", row(1, "second", body="new text"), (2, 1)))
+    move(topic, row(1), row(7, "moved"), (2, 2), 1)
+    topic.records.append(topic.records.pop(1))  # partition 1 is ahead of partition 0
+    topic.records.append(topic.records.pop(1))
+    topic.records.append(topic.records.pop(1))
+    writer.write(1, 2)
+    assert row(7, "moved", "new text", b"scan") in writer.rows()
+    writer.write(2)
+    assert writer.rows() == [row(7, "moved", "new text", b"scan")]
+
+
+@pytest.mark.parametrize("has_column", [True, False])
+def test_a_changed_key_takes_no_column_along_that_came_later(
+    lake: Lake, name: str, has_column: bool
+) -> None:
+    """Neither the NULL of the old key's row, nor that of a row whose table lacks the column still."""
+    writer = without_scan(lake, name)
+    if has_column:
+        writer.topic.send(Event("u", row(1, "first", "long text", None), (2, 1)))
+        writer.write(1)
+        assert writer.rows() == [row(1, "first", "long text", None)]
+    begin = len(writer.topic.records)
+    move(writer.topic, row(1), row(7, "moved"), (2, 2))
+    writer.write(begin)
+    assert writer.rows() == []
+    assert [one["reason"] for one in letters(writer)] == ["unavailable_value"]
