@@ -22,7 +22,7 @@ from cdc_sink.stack.demo_screen import Closing, render_closing, render_line, ren
 INTERRUPTED = 130
 _EQUAL_LIMIT_S = 90  # what the connectors have not sent yet arrives within seconds
 _LINE_EVERY_S = 10.0
-_WATCH_S = 1.0
+_WATCH_S = 1.0  # any part may end, and each is asked
 _SHOWN_KEYS = 20
 
 

@@ -117,7 +117,7 @@ def run(arguments: Sequence[str]) -> int:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except KeyboardInterrupt:
         return 130
-    except Exception as error:
+    except Exception as error:  # the program's edge: all of it becomes a sentence and an exit code
         print(render_failure(error, verbose=talk.verbose), file=sys.stderr)
         return exit_code_of(error)
     return 0

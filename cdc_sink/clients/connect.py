@@ -26,7 +26,7 @@ from cdc_sink.table.json_findings import SETTINGS as JSON_SETTINGS
 from cdc_sink.table.transform_findings import is_judged
 from cdc_sink.table.wire_findings import WIRE_SETTINGS
 
-_POLL_S = 0.2
+_POLL_S = 0.2  # Connect tells of a connector's state only when it is asked
 _KEPT = (
     TOPIC_PREFIX,
     CONVERTER,

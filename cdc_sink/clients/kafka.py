@@ -14,6 +14,8 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+
+# Its stubs lack what this module hands on, and the types of OffsetSpec.
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ConfigResource,

@@ -41,7 +41,7 @@ from cdc_sink.table.columns import plain_type
 
 EXAMINED_ROWS = 100_000
 _OUR_COLUMN = "_cdc"
-_POLL_S = 1.0
+_POLL_S = 1.0  # that a table has caught up shows only in comparing it again
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from cdc_sink.table.status import PARKED, TableStatus, table_status
 
 FIRST_CUSTOMERS = 300  # row changes before the connectors come: these arrive as a source snapshot
 SETTLE_LIMIT_S = 180.0  # ten times what two cores need after a minute of traffic
-_LOOK_EVERY_S = 2.0
+_LOOK_EVERY_S = 2.0  # lag is asked for: neither Kafka nor a table tells of it
 _PIPELINE_STOP_S = 45.0  # a batch that lasts longer is cut short, harmlessly
 
 

@@ -18,8 +18,8 @@ from cdc_sink.stack.workdir import StackState, is_in_use, read_state
 
 STOP_LIMIT_S = 90.0
 _LOG = "stack.log"
-_POLL_S = 0.2
-_WATCH_S = 1.0
+_POLL_S = 0.2  # the other process says what it does in a file and a lock
+_WATCH_S = 1.0  # any part may end, and each is asked
 
 
 def serve(workdir: Path, parts: Sequence[str]) -> None:

@@ -32,11 +32,17 @@ def row(
 FULL = row(1, "first", "long text", b"scan")
 
 
-def documents(lake: Lake, name: str) -> Writer:
+def documents(
+    lake: Lake,
+    name: str,
+    whole: dict[str, Any] = FULL,
+    table: SourceTable = DOCUMENTS,
+    **settings: Any,
+) -> Writer:
     """A table of one whole row; topics of two partitions."""
-    topic = Topic(DOCUMENTS)
-    topic.send(Event("c", FULL, (1, 1)))
-    writer = lake.writer(name, topic)
+    topic = Topic(table)
+    topic.send(Event("c", whole, (1, 1)))
+    writer = lake.writer(name, topic, **settings)
     writer.write()
     return writer
 
@@ -48,27 +54,31 @@ BEFORE_SCAN = replace(
 
 def without_scan(lake: Lake, name: str, **settings: Any) -> Writer:
     """A table whose one row was written before its source had, or sent, the column `scan`."""
-    topic = Topic(BEFORE_SCAN)
-    topic.send(Event("c", FULL, (1, 1)))
-    writer = lake.writer(name, topic, **settings)
-    writer.write()
-    topic.write_as(DOCUMENTS)
+    writer = documents(lake, name, table=BEFORE_SCAN, **settings)
+    writer.topic.write_as(DOCUMENTS)
     return writer
 
 
 def move(
-    topic: Topic, old: dict[str, Any], new: dict[str, Any], position: tuple[int, int], to: int = 0
+    topic: Topic,
+    old: dict[str, Any],
+    new: dict[str, Any],
+    position: tuple[int, int],
+    to: int = 0,
+    *,
+    old_key: bytes | None = None,
 ) -> None:
-    """A key update: both halves, the second with Debezium's header."""
+    """A key update: both halves, each with Debezium's header; `old_key` where it is no plain JSON."""
     delete, create = Event("d", old, position), Event("c", new, position)
-    topic.raw(topic.key(old), topic.value(delete), 0, {"__debezium.newkey": key_header(new)})
+    topic.raw(topic.key(old), topic.value(delete), 0, {"__debezium.newkey": key_header(topic, new)})
     topic.tombstone(old, 0)
-    topic.raw(topic.key(new), topic.value(create), to, {"__debezium.oldkey": key_header(old)})
+    header = {"__debezium.oldkey": old_key or key_header(topic, old)}
+    topic.raw(topic.key(new), topic.value(create), to, header)
 
 
-def key_header(of: dict[str, Any]) -> bytes:
-    """A key as Connect writes it into a header."""
-    return json.dumps({"id": of["id"]}).encode()
+def key_header(topic: Topic, of: dict[str, Any]) -> bytes:
+    """A key as Connect writes it into a header, as far as JSON has the type."""
+    return json.dumps({name: of[name] for name in topic.table.key}, default=str).encode()
 
 
 class Source:
@@ -115,7 +125,7 @@ class Source:
         self.rows[to] = {**old, "id": to}
         self.send(Event("d", old, position))
         half = Event("c", self.left_out(old, self.rows[to]), position)
-        self.send(half, {"__debezium.oldkey": key_header(old)})
+        self.send(half, {"__debezium.oldkey": key_header(self.topic, old)})
 
     def left_out(self, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         """The large columns that did not change, as PostgreSQL's connector sends them."""

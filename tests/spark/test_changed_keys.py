@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from debezium import Event, SourceTable, Topic, decimal, optional, semantic
-from documents import DOCUMENTS, FULL, SCAN, documents, key_header, move, row, without_scan
+from debezium import Event, SourceTable, decimal, optional, semantic
+from documents import FULL, SCAN, documents, key_header, move, row, without_scan
 from lake import Lake, Reread, Writer
 from test_dead_letters import letters
 
@@ -39,7 +39,8 @@ def test_a_key_that_changed_twice_takes_along_what_changed_between(writer: Write
     topic.send(Event("u", row(7, "third", scan=b"new scan"), (2, 3)), 1)
     delete, create = Event("d", row(7), (2, 4)), Event("c", row(1, "back"), (2, 4))
     topic.raw(topic.key(row(7)), topic.value(delete), 1)
-    topic.raw(topic.key(row(1)), topic.value(create), 0, {"__debezium.oldkey": key_header(row(7))})
+    header = {"__debezium.oldkey": key_header(topic, row(7))}
+    topic.raw(topic.key(row(1)), topic.value(create), 0, header)
     writer.write(1)
     assert writer.rows() == [row(1, "back", "new text", b"new scan")]
 
@@ -75,12 +76,7 @@ KEYS: dict[str, tuple[Any, Any, Any, bytes]] = {
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_changed_key_may_have_any_type(lake: Lake, name: str, kind: str) -> None:
-    type_, old, new, header = KEYS[kind]
-    writer = _with_key(lake, name, type_, old)
-    _move(writer.topic, old, new, header)
-    writer.write(1)
-    assert letters(writer) == []
-    assert [one["body"] for one in writer.rows()] == ["long text"]
+    assert _move(lake, name, *KEYS[kind]) == (["long text"], [])
 
 
 @pytest.mark.parametrize(
@@ -105,26 +101,19 @@ def test_a_key_that_its_header_does_not_tell_is_set_aside(
     lake: Lake, name: str, type_: Any, old: Any, new: Any, header: bytes
 ) -> None:
     """Connect writes its own times without quotes: that is no JSON."""
-    writer = _with_key(lake, name, type_, old)
-    _move(writer.topic, old, new, header)
+    assert _move(lake, name, type_, old, new, header) == ([], ["unavailable_value"])
+
+
+def _move(
+    lake: Lake, name: str, type_: Any, old: Any, new: Any, header: bytes
+) -> tuple[list[Any], list[str]]:
+    """Change the key of a table's one row; return what the rows have now, and why records wait."""
+    table = SourceTable({"id": type_, "body": optional("string")})
+    whole, moved = {"id": old, "body": "long text"}, {"id": new, "body": UNAVAILABLE}
+    writer = documents(lake, name, whole, table)
+    move(writer.topic, whole, moved, (2, 1), old_key=b'{"id":' + header + b"}")
     writer.write(1)
-    assert writer.rows() == []
-    assert [one["reason"] for one in letters(writer)] == ["unavailable_value"]
-
-
-def _with_key(lake: Lake, name: str, type_: Any, key: Any) -> Writer:
-    topic = Topic(SourceTable({"id": type_, "body": optional("string")}))
-    topic.send(Event("c", {"id": key, "body": "long text"}, (1, 1)))
-    writer = lake.writer(name, topic)
-    writer.write()
-    return writer
-
-
-def _move(topic: Topic, old: Any, new: Any, header: bytes) -> None:
-    topic.send(Event("d", {"id": old, "body": None}, (2, 1)))
-    half = {"id": new, "body": UNAVAILABLE}
-    sent = {"__debezium.oldkey": b'{"id":' + header + b"}"}
-    topic.raw(topic.key(half), topic.value(Event("c", half, (2, 1))), 0, sent)
+    return [one["body"] for one in writer.rows()], [one["reason"] for one in letters(writer)]
 
 
 def test_a_changed_key_may_be_called_as_a_column_of_our_own(lake: Lake, name: str) -> None:
@@ -132,15 +121,10 @@ def test_a_changed_key_may_be_called_as_a_column_of_our_own(lake: Lake, name: st
     table = SourceTable(
         {"of0": "long", **dict.fromkeys(names[1:], optional("string"))}, key=("of0",)
     )
-    topic = Topic(table)
     whole = {"of0": 1, **{name: f"long {name}" for name in names[1:]}}
-    topic.send(Event("c", whole, (1, 1)))
-    writer = lake.writer(name, topic)
-    writer.write()
+    writer = documents(lake, name, whole, table)
     moved = {"of0": 7, **dict.fromkeys(names[1:], UNAVAILABLE)}
-    topic.send(Event("d", whole, (2, 1)))
-    create = topic.value(Event("c", moved, (2, 1)))
-    topic.raw(topic.key(moved), create, 0, {"__debezium.oldkey": b'{"of0": 1}'})
+    move(writer.topic, whole, moved, (2, 1))
     writer.write(1)
     assert writer.rows() == [{**whole, "of0": 7}]
 
@@ -149,9 +133,7 @@ def test_a_changed_key_takes_along_what_is_stored_under_a_renamed_column(
     lake: Lake, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rename and the key update come in one batch, before the table has the new name."""
-    topic = Topic(DOCUMENTS)
-    topic.send(Event("c", FULL, (1, 1)))
-    lake.writer(name, topic).write()
+    topic = documents(lake, name).topic
     writer = lake.writer(name, topic, renames={"body": "story"})
     move(topic, row(1), row(2, "moved"), (2, 1))  # from now on such updates are expected
     writer.write(1)
@@ -186,10 +168,8 @@ def test_what_comes_again_says_nothing_of_the_row_that_is_stored(
 
 def test_in_kafkas_order_nothing_tells_which_row_a_changed_key_had(lake: Lake, name: str) -> None:
     """Without positions the halves can't be paired, and the key may have had other rows before."""
-    topic = Topic(DOCUMENTS)
-    topic.send(Event("c", FULL, (1, 1)))
-    writer = lake.writer(name, topic, order="kafka")
-    writer.write()
+    writer = documents(lake, name, order="kafka")
+    topic = writer.topic
     topic.send(Event("d", row(1), (2, 1)))
     topic.send(Event("c", row(1, "other", "other text", b"other"), (2, 2)))
     move(topic, row(1), row(7, "moved"), (2, 3))

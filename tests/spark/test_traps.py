@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from debezium import ITEMS, TS_MS, Event, SourceTable, Topic, item, optional
-from documents import DOCUMENTS, move, row
+from documents import documents, move, row
 from lake import Lake, Writer
 
 from cdc_sink.change.envelope import RecordKind, record_kind
@@ -155,10 +155,8 @@ def test_trap_08_a_schema_change_in_the_middle_of_a_batch(lake: Lake, name: str)
 
 
 def test_trap_09_two_updates_of_one_row_that_leave_large_values_out(lake: Lake, name: str) -> None:
-    topic = Topic(DOCUMENTS)
-    topic.send(Event("c", row(1, "first", "text", b"scan"), (1, 1)))
-    writer = lake.writer(name, topic)
-    writer.write()
+    writer = documents(lake, name, row(1, "first", "text", b"scan"))
+    topic = writer.topic
     topic.send(Event("u", row(1, "second", body="new text"), (1, 2)))
     topic.send(Event("u", row(1, "third"), (1, 3)))
     writer.write(1)
@@ -182,10 +180,8 @@ def test_trap_10_truncates_and_logical_messages_are_no_row_changes(lake: Lake, n
 
 @pytest.mark.parametrize("to", [0, 1])
 def test_trap_11_a_changed_key(lake: Lake, name: str, to: int) -> None:
-    topic = Topic(DOCUMENTS)
-    topic.send(Event("c", row(1, "first", "text", b"scan"), (1, 1)))
-    writer = lake.writer(name, topic)
-    writer.write()
+    writer = documents(lake, name, row(1, "first", "text", b"scan"))
+    topic = writer.topic
     move(topic, row(1), row(7, "moved"), (2, 1), to)
     writer.write(1)
     assert writer.rows() == [row(7, "moved", "text", b"scan")]

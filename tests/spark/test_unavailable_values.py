@@ -54,10 +54,7 @@ def test_a_text_that_contains_the_placeholder_is_data(writer: Writer) -> None:
 @pytest.mark.parametrize("connector", ["mysql", "mariadb"])
 def test_a_binlog_leaves_nothing_out(lake: Lake, name: str, connector: str) -> None:
     """What looks like the placeholder was written at the source."""
-    topic = Topic(replace(DOCUMENTS, connector=connector))
-    topic.send(Event("c", row(1), (1, 1)))
-    writer = lake.writer(name, topic)
-    writer.write()
+    writer = documents(lake, name, row(1), replace(DOCUMENTS, connector=connector))
     assert writer.rows() == [row(1)]
     assert letters(writer) == []
 
@@ -80,10 +77,8 @@ def test_nobodys_value_puts_the_key_into_quarantine(writer: Writer) -> None:
 
 
 def test_nobodys_value_may_become_null_when_the_policy_says_so(lake: Lake, name: str) -> None:
-    topic = Topic(DOCUMENTS)
-    topic.send(Event("c", FULL, (1, 1)))
-    writer = lake.writer(name, topic, unavailable_value="set_null")
-    writer.write()
+    writer = documents(lake, name, unavailable_value="set_null")
+    topic = writer.topic
     topic.send(Event("u", row(9, "never seen whole", scan=b"s"), (2, 1)))
     topic.send(Event("u", row(1, "second"), (2, 2)))
     writer.write(1)
@@ -92,10 +87,8 @@ def test_nobodys_value_may_become_null_when_the_policy_says_so(lake: Lake, name:
 
 
 def test_nobodys_value_may_stop_the_table(lake: Lake, name: str) -> None:
-    topic = Topic(DOCUMENTS)
-    topic.send(Event("c", FULL, (1, 1)))
-    writer = lake.writer(name, topic, unavailable_value="stop")
-    writer.write()
+    writer = documents(lake, name, unavailable_value="stop")
+    topic = writer.topic
     topic.send(Event("u", row(9, "never seen whole"), (2, 1)))
     with pytest.raises(RecordError, match="columns body, scan hold Debezium's placeholder"):
         writer.write(1)
