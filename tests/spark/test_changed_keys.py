@@ -11,6 +11,7 @@ from debezium import Event, SourceTable, decimal, optional, semantic
 from documents import FULL, SCAN, documents, key_header, move, row, without_scan
 from lake import Lake, Reread, Writer
 from test_dead_letters import letters
+from type_rows import OPEN_SCALE
 
 from cdc_sink.change.avro_types import UNAVAILABLE
 
@@ -43,15 +44,6 @@ def test_a_key_that_changed_twice_takes_along_what_changed_between(writer: Write
     topic.raw(topic.key(row(1)), topic.value(create), 0, header)
     writer.write(1)
     assert writer.rows() == [row(1, "back", "new text", b"new scan")]
-
-
-OPEN_SCALE = {
-    "type": "record",
-    "name": "VariableScaleDecimal",
-    "namespace": "io.debezium.data",
-    "fields": [{"name": "scale", "type": "int"}, {"name": "value", "type": "bytes"}],
-    "connect.name": "io.debezium.data.VariableScaleDecimal",
-}
 
 
 CONNECT = "org.apache.kafka.connect.data"
