@@ -24,6 +24,7 @@ from typing import Any
 from cdc_sink.change.avro_schema import SOURCE_NAME, Node, non_null, parse_tree, render_tree
 from cdc_sink.change.column_option import UNAVAILABLE, USUAL, ColumnOption, TableOptions
 from cdc_sink.change.flattened import Added, Order, require_ordered
+from cdc_sink.change.origin import ORIGIN_FIELDS
 from cdc_sink.change.position import optional_position_fields, position_fields
 from cdc_sink.errors import SchemaError
 
@@ -62,8 +63,8 @@ _KIND_BY_LAST_NAME = {
 _OTHER_REMEDY = "give the topic of one table; this one carries another kind of record"
 _METADATA_REMEDY = "set value.converter.connect.meta.data=true on the connector"
 
-# Fields of `source` that are read besides the position: how fresh, and from which kind of read.
-_SOURCE_EXTRAS = ("ts_ms", "ts_us", "snapshot")
+# Fields of `source` that are read besides the position: how fresh, from which kind of read, of which table.
+_SOURCE_EXTRAS = ("ts_ms", "ts_us", "snapshot", *ORIGIN_FIELDS)
 # Of what is read outside the row, these are numbers and the rest is text.
 _NUMBERS = frozenset({"pos", "row", "txSeq", "ts_ms", "ts_us"})
 _SOURCE_NAME = re.compile(r"io\.debezium\.connector\.(\w+)\.Source")
@@ -195,7 +196,7 @@ def reader_schema(
     """Cut an envelope's writer schema down to what is read.
 
     In:     columns the table needs; those the writer doesn't have are left out; the table's order.
-    Out:    reader schema JSON: after{columns}, op, source{position, ts_ms, ts_us, snapshot}, if asked for
+    Out:    reader schema JSON: after{columns}, op, source{position, time, snapshot, origin}, if asked for
             before{columns}; of a flattened row the columns, and of what was added the same. No position for
             order kafka.
     Raises: SchemaError when `source` lacks a field of the position, or one is of another type.

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from cdc_sink.change.avro_schema import Node, base_of, non_null
+from cdc_sink.change.origin import ORIGIN_FIELDS
 from cdc_sink.change.position import optional_position_fields, position_fields
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.errors import SchemaError
@@ -119,7 +120,7 @@ class Added:
 
     def source_fields(self, order: Order) -> tuple[str, ...]:
         """The fields of the source block that the row has, as far as they are read."""
-        wanted = [*_TIMES, "snapshot"]
+        wanted = [*_TIMES, "snapshot", *ORIGIN_FIELDS]
         if order == "source" and self.connector is not None:
             wanted += [*position_fields(self.connector), *optional_position_fields(self.connector)]
         return tuple(name for name in wanted if f"source.{name}" in self.by_meaning)

@@ -22,7 +22,8 @@ def command(
     take_over: Annotated[
         bool,
         typer.Option(
-            "--take-over", help="go on at the tables' ledgers after a checkpoint was lost"
+            "--take-over",
+            help="go on at the tables' ledgers where a checkpoint was lost or fits its table no more",
         ),
     ] = False,
     spark_log: Annotated[

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 
 # Its stubs lack what this module hands on, and the types of OffsetSpec.
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -27,6 +33,8 @@ from cdc_sink.errors import CdcSinkError, ConfigError, UnavailableError
 
 Answer = TypeVar("Answer")
 
+# Records of an aborted transaction are no changes: a connector with exactly-once support leaves them behind.
+COMMITTED = "read_committed"
 _REFUSED = {
     KafkaError._AUTHENTICATION,
     KafkaError._SSL,
@@ -52,6 +60,10 @@ class Cluster:
         self._servers = kafka.bootstrap_servers
         self._timeout_s = kafka.timeout_s
         self._last_errors: set[int] = set()
+        is_committed = str(kafka.properties.get("isolation.level", COMMITTED)) == COMMITTED
+        self._isolation = (
+            IsolationLevel.READ_COMMITTED if is_committed else IsolationLevel.READ_UNCOMMITTED
+        )
         settings: dict[str, Any] = {
             "reconnect.backoff.max.ms": 1000,
             **config.revealed(kafka.properties),
@@ -105,7 +117,7 @@ class Cluster:
         return self._offsets(topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
 
     def end_offsets(self, topic: str) -> dict[int, int]:
-        """Return the offset the next record will get, by partition.
+        """Return where reading ends now, by partition: behind the last record, or before an open transaction.
 
         Raises: UnavailableError when no broker answers in time; ConfigError for no such topic.
         """
@@ -137,6 +149,7 @@ class Cluster:
         asked = self._ask(
             lambda: self._admin.list_offsets(
                 {TopicPartition(topic, number): which for number in range(facts.partitions)},
+                isolation_level=self._isolation,
                 request_timeout=limit,
             ),
             f"offsets of topic {topic}",
@@ -197,7 +210,7 @@ def spark_kafka_options(kafka: config.Kafka) -> dict[str, str]:
     Source: librdkafka CONFIGURATION.md; Kafka 4.3 consumer configs; KIP-651 (PEM stores).
     """
     given = config.revealed(kafka.properties)
-    rendered = {"bootstrap.servers": kafka.bootstrap_servers}
+    rendered = {"bootstrap.servers": kafka.bootstrap_servers, "isolation.level": COMMITTED}
     rendered |= _java_log_in(given)
     rendered |= _java_certificates(given)
     for name, value in given.items():

@@ -80,6 +80,12 @@ class TableSettings(Frozen):
         description="write to an existing table that has no ledger of ours; default false: "
         "somebody else's table isn't touched unasked",
     )
+    foreign_commits: Literal["stop", "accept"] = Field(
+        default="stop",
+        description="a table commit of another program that changed rows, such as a DELETE by hand: stop the "
+        "table, or accept the rows as they are; compaction changes no row and is always fine; default stop: "
+        "the table would differ from its source without a word",
+    )
     bad_record: Literal["quarantine_key", "stop"] = Field(
         default="quarantine_key",
         description="a record that can't be read goes to the dead letters together with all later ones of "

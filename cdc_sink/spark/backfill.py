@@ -14,13 +14,14 @@ import json
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import structlog
 from pyspark.sql import SparkSession
 
 from cdc_sink.config import Pipeline, Target
-from cdc_sink.spark.checkpoint import Files
+from cdc_sink.errors import ConfigError
+from cdc_sink.spark.checkpoint import Files, set_aside
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.query import Services, Span, TableQuery, require_no_stream
 from cdc_sink.spark.session import activate, create_session, require_session
@@ -39,6 +40,7 @@ class BackfillState:
     first: dict[str, int]
     end: dict[str, int]
     hand_back_to: str | None
+    is_done: bool = False
 
     @property
     def span(self) -> Span:
@@ -76,14 +78,16 @@ def backfill(
     require_session(spark, pipeline)
     target = backfill_target(pipeline, table, into)
     require_no_stream(spark, Target(pipeline, target.table))
-    state = _begin_or_go_on(spark, target, from_offsets)
-    query = TableQuery(
-        spark, target, Services.of(pipeline), once=True, take_over=True, span=state.span
-    )
-    started = time.monotonic()
-    exit_code = _run(query, state)
+    services = Services.of(pipeline)
+    state = _begin_or_go_on(spark, services, target, from_offsets)
+    started, exit_code = time.monotonic(), 0
+    ledger = _ledger(spark, target)
+    if ledger is None or not state.span.is_reached(ledger.next_offsets):
+        query = TableQuery(spark, target, services, once=True, take_over=True, span=state.span)
+        exit_code = _run(query, state)
     if exit_code == 0:
         _hand_back(spark, target, state)
+        _keep_state(Files(spark), target, replace(state, is_done=True))
     done = _records_done(spark, target, state)
     return BackfillReport(target.where, done, time.monotonic() - started, exit_code)
 
@@ -97,25 +101,74 @@ def backfill_target(pipeline: Pipeline, table: str, into: str | None) -> Target:
 
 
 def _begin_or_go_on(
-    spark: SparkSession, target: Target, from_offsets: Mapping[int, int] | None
+    spark: SparkSession,
+    services: Services,
+    target: Target,
+    from_offsets: Mapping[int, int] | None,
 ) -> BackfillState:
+    """The span of a run that was killed, else a new one: from the table's ledger, or the oldest record.
+
+    A finished run leaves a checkpoint that may have passed the run's end: a new span gets a fresh one.
+    """
     files = Files(spark)
     text = files.read(_state_file(target))
-    if text is not None:
-        return BackfillState(**json.loads(text))
-    cluster = Services.of(target.pipeline).cluster
-    first = dict(from_offsets or cluster.start_offsets(target.table.topic))
-    end = cluster.end_offsets(target.table.topic)
-    ledger = _ledger(spark, target)
+    state = BackfillState(**json.loads(text)) if text else None
+    if state is not None and not state.is_done:
+        _require_same_begin(state, target, from_offsets)
+        log.info("goes_on", table=target.where, first=state.first, end=state.end)
+        return state
+    if state is not None:
+        set_aside(files, target, time.time_ns() // 1_000_000)
+    state = _new_state(services, target, from_offsets, _ledger(spark, target))
+    _keep_state(files, target, state)
+    log.info("begins", table=target.where, first=state.first, end=state.end)
+    return state
+
+
+def _new_state(
+    services: Services,
+    target: Target,
+    from_offsets: Mapping[int, int] | None,
+    ledger: Ledger | None,
+) -> BackfillState:
+    topic = target.table.topic
+    end = services.cluster.end_offsets(topic)
+    first = dict(from_offsets or services.cluster.start_offsets(topic))
     if ledger is not None:
+        _require_no_gap(from_offsets, ledger, target)
         first = {p: max(o, ledger.next_offsets.get(p, 0)) for p, o in first.items()}
-    state = BackfillState(
-        {str(p): o for p, o in first.items()},
+    return BackfillState(
+        {str(p): first.get(p, 0) for p in end},
         {str(p): o for p, o in end.items()},
         ledger.query_id if ledger else None,
     )
+
+
+def _require_same_begin(
+    state: BackfillState, target: Target, from_offsets: Mapping[int, int] | None
+) -> None:
+    if from_offsets is not None and from_offsets != state.span.first:
+        raise ConfigError(
+            target.where,
+            f"a backfill of it from offsets {state.first} to {state.end} is not finished",
+            remedy="let it go on without `--from-offsets`, or write another table with `--into`",
+        )
+
+
+def _require_no_gap(from_offsets: Mapping[int, int] | None, ledger: Ledger, target: Target) -> None:
+    gap = {p: o for p, o in (from_offsets or {}).items() if o > ledger.next_offsets.get(p, 0)}
+    if gap:
+        raise ConfigError(
+            target.where,
+            f"`--from-offsets` begins at {gap}, the table's ledger ends at {dict(ledger.next_offsets)}: what "
+            "lies between would be lost",
+            data="nothing was started",
+            remedy="leave `--from-offsets` out, or write another table with `--into`",
+        )
+
+
+def _keep_state(files: Files, target: Target, state: BackfillState) -> None:
     files.write(_state_file(target), json.dumps(asdict(state)))
-    return state
 
 
 def _state_file(target: Target) -> str:

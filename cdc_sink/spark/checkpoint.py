@@ -10,7 +10,8 @@ import os
 import socket
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from cdc_sink.config import Target
 from cdc_sink.errors import StateError
 from cdc_sink.table.lease import Lease, Verdict
 from cdc_sink.table.ledger import Ledger
+from cdc_sink.table.offsets import gap_error, parse_offsets
+from cdc_sink.table.one_table import GONE_REMEDY, OneTable
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,15 @@ class Files:
         options = gateway.new_array(hadoop.Options.Rename, 1)
         options[0] = hadoop.Options.Rename.OVERWRITE
         self._context(path).rename(fresh, path, options)
+
+    def move(self, uri: str, to: str) -> None:
+        """Rename a file or a folder; nothing happens when it is missing."""
+        path, fs = self._open(uri)
+        if fs.exists(path):
+            gateway: Any = self.spark.sparkContext._gateway
+            hadoop = self._jvm.org.apache.hadoop.fs
+            none = gateway.new_array(hadoop.Options.Rename, 0)
+            self._context(path).rename(path, hadoop.Path(to), none)
 
     def names(self, uri: str) -> list[str]:
         """Names in a folder; none when it is missing."""
@@ -103,28 +115,17 @@ def resume_offsets(files: Files, checkpoint: str) -> dict[int, int]:
     """
     done = [int(name) for name in files.names(f"{checkpoint}/commits") if name.isdigit()]
     text = files.read(f"{checkpoint}/offsets/{max(done)}") if done else None
-    if text is None:
-        return {}
-    topics: dict[str, dict[str, int]] = json.loads(text.splitlines()[-1])
-    return {int(p): o for offsets in topics.values() for p, o in offsets.items()}
+    return parse_offsets(text) or {} if text else {}
 
 
-def require_not_ahead(resumed: dict[int, int], ledger: Ledger | None, target: Target) -> None:
+def require_not_ahead(resumed: Mapping[int, int], ledger: Ledger, target: Target) -> None:
     """Refuse a checkpoint that says more was applied than the table's ledger does.
 
-    Raises: StateError; so it is after a rollback of the table, or when the table was dropped.
+    Raises: StateError; so it is after a rollback of the table.
     """
-    have = ledger.next_offsets if ledger else {}
-    ahead = {p: o for p, o in sorted(resumed.items()) if o > have.get(p, 0)}
+    ahead = {p: o for p, o in sorted(resumed.items()) if o > ledger.next_offsets.get(p, 0)}
     if ahead:
-        first = next(iter(ahead))
-        raise StateError(
-            target.where,
-            f"the checkpoint goes on at offset {ahead[first]} of partition {first}, the table has "
-            f"only what is below {have.get(first, 0)}: the table was rolled back or dropped",
-            remedy=f"move {target.checkpoint} away and start once with `--take-over`: reading goes "
-            "on at the ledger's offsets",
-        )
+        raise gap_error(ahead, ledger.next_offsets, target.where, "the checkpoint goes on")
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,9 @@ class Identity:
             ("cluster_id", "correct kafka.bootstrap_servers, or use a new `checkpoints` folder"),
             ("topic", "give each table a target of its own"),
             ("topic_id", "the topic was re-created: rebuild with `cdc-sink backfill`"),
-            ("query_id", f"move {target.identity_file} away together with its checkpoint"),
-            ("table_uuid", "the table was dropped or replaced: move the checkpoint away and start "
-             "again from the earliest offset, or restore the table"),
+            ("query_id", "start once with `cdc-sink run --take-over`: reading goes on at the ledger's "
+             "offsets, and what lies beside the checkpoint is moved aside"),
+            ("table_uuid", f"the table was dropped or replaced: {GONE_REMEDY}"),
         ):  # fmt: skip
             now, then = getattr(self, name), getattr(kept, name)
             if then is not None and now != then:
@@ -160,14 +161,58 @@ class Identity:
                 )
 
 
-def check_identity(files: Files, target: Target, now: Identity) -> None:
-    """Compare with the identity file, then bring it up to date."""
+def read_identity(files: Files, target: Target) -> Identity | None:
+    """What an earlier start kept; None when there was none."""
     text = files.read(target.identity_file)
-    if text is not None:
-        now.require_same(Identity(**json.loads(text)), target)
-    fresh = json.dumps(asdict(now), indent=1)
-    if fresh != text:
-        files.write(target.identity_file, fresh)
+    return None if text is None else Identity(**json.loads(text))
+
+
+def check_identity(files: Files, target: Target, now: Identity) -> OneTable:
+    """Compare with the identity file, then bring it up to date; the one table that the query writes."""
+    kept = read_identity(files, target)
+    if kept is not None:
+        now.require_same(kept, target)
+    if now != kept:
+        _keep_identity(files, target, now)
+    return OneTable(
+        target.where,
+        now.table_uuid,
+        lambda uuid: _keep_identity(files, target, replace(now, table_uuid=uuid)),
+    )
+
+
+def _keep_identity(files: Files, target: Target, now: Identity) -> None:
+    files.write(target.identity_file, json.dumps(asdict(now), indent=1))
+
+
+def set_unfit_aside(
+    files: Files, target: Target, uuid: str | None, ledger: Ledger | None, now_ms: int
+) -> bool:
+    """Move a checkpoint aside that does not fit its table any more; say whether it was.
+
+    It does not fit when it says more than the ledger does, or was another query's or another table's. Nothing
+    is deleted. A crash between the two moves leaves an identity without its checkpoint, which does not fit.
+    """
+    kept = read_identity(files, target)
+    own_id = files.read(f"{target.checkpoint}/metadata")
+    resumed = resume_offsets(files, target.checkpoint)
+    reached = ledger.next_offsets if ledger else {}
+    is_ahead = any(o > reached.get(p, 0) for p, o in resumed.items())
+    is_other = kept is not None and (
+        own_id is None
+        or kept.query_id != json.loads(own_id)["id"]
+        or kept.table_uuid not in (None, uuid)
+    )
+    if not is_ahead and not is_other:
+        return False
+    set_aside(files, target, now_ms)
+    return True
+
+
+def set_aside(files: Files, target: Target, now_ms: int) -> None:
+    """Move a checkpoint and its identity to names of their own beside them; once more changes nothing."""
+    for place in (target.checkpoint, target.identity_file):
+        files.move(place, f"{place}.aside-{now_ms}")
 
 
 def my_lease(state: str, error: str | None = None) -> Lease:

@@ -15,6 +15,7 @@ from cdc_sink.spark.failures import caused
 from cdc_sink.spark.faults import read_fault
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.locate import JOB_FAILED
+from cdc_sink.spark.offset_log import log_of_running
 from cdc_sink.spark.query import Services, claim_of
 from cdc_sink.spark.session import require_session
 from cdc_sink.spark.sink import Sink, ValuesLacking
@@ -70,8 +71,10 @@ def apply_changes(changes: DataFrame, batch_id: int, table: Target) -> None:
     Raises: CdcSinkError; nothing was committed then.
     """
     sink = _sink_of(changes.sparkSession, table)
+    offsets = log_of_running(changes.sparkSession, table.where)
+    batch = offsets.range_of(batch_id) if offsets else None
     try:
-        sink.apply(changes, batch_id)
+        sink.apply(changes, batch_id, batch=batch)
     except ValuesLacking as lacking:
         raise StateError(
             table.where,

@@ -79,7 +79,8 @@ def decode(
     Out: one row per record: `key` struct, `op` (null for a tombstone, which carries no change; a delete with
          `order: kafka`), `after` struct of `columns` (null for deletes), `unavailable` (names of columns that
          hold Debezium's placeholder), `position` struct<hi,lo> (null where none can be read, and with
-         `order: kafka`), `source_ts`, `snapshot`, `topic`, `partition`, `offset`, `schema_id`.
+         `order: kafka`), `source_ts`, `snapshot`, `topic`, `partition`, `offset`, `schema_id`, `origin`
+         struct (which table of which source; see change/origin.py).
          For a table of events `key` is null, and `after` of a delete has the key's columns; without a key,
          the row before.
          With `sets_aside` (slower, and `records` need `timestamp` and `headers`; `raw` where they were
@@ -106,6 +107,7 @@ def decode(
         "partition",
         "offset",
         f"{projected.schema_id()} AS schema_id",
+        f"{projected.origin()} AS origin",
         *(("fault", "raw", f"{projected.old_key()} AS old_key") if sets_aside else ()),
     )
 

@@ -5,12 +5,13 @@ No pass of its own: Spark observes them while the fold's one job runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from cdc_sink.change.origin import Origin
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.quoting import literal
 from cdc_sink.table.dead_letters import KEY_QUARANTINED
@@ -42,6 +43,9 @@ def passing(partitions: Sequence[int], has_aside: bool, exact: bool) -> list[Col
         F.count_if(F.expr("op = 't' AND NOT stale" if has_aside else "false")).alias("truncates"),
         F.count_if(F.expr("op = 'r'")).alias("reads"),
         F.max("partition").alias("highest_partition"),
+        # Of a record that can't be read nothing is known, its origin neither.
+        F.min(F.expr("IF(op IS NULL, NULL, origin)")).alias("least_origin"),
+        F.max(F.expr("IF(op IS NULL, NULL, origin)")).alias("greatest_origin"),
         F.collect_set("schema_id").alias("schema_ids"),
         F.unix_millis(F.max("source_ts")).alias("newest_source_ts_ms"),
         # Only what an earlier batch applied: its time is in the ledger, that of this batch not yet.
@@ -89,6 +93,10 @@ def remaining(fills: Sequence[str]) -> list[Column]:
     ]
 
 
+def _origins(*seen: Mapping[str, Any] | None) -> tuple[Origin, ...]:
+    return tuple(dict.fromkeys(one for one in map(Origin.of, seen) if one is not None))
+
+
 def batch_facts(
     seen: dict[str, Any],
     left: dict[str, Any],
@@ -107,6 +115,7 @@ def batch_facts(
         lacking={name: count for name, count in lacking.items() if count},
         ends_redelivered=any(seen[f"last{p}"] < mark for p, mark in marks.items()),
         highest_partition=seen["highest_partition"],
+        origins=_origins(seen["least_origin"], seen["greatest_origin"]),
         next_offsets={
             p: seen[f"offset{p}"] + 1 for p in partitions if seen[f"offset{p}"] is not None
         },

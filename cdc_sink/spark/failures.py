@@ -52,6 +52,12 @@ RULES = (
         "a second writer",
     ),
     _Rule(
+        ("NoSuchTableException",),
+        CommitConflictError,
+        "the table was dropped or renamed while a batch was applied",
+        "nothing: the table is looked for again, and what became of it is said then",
+    ),
+    _Rule(
         ("No space left on device", "DiskErrorException", "Disk quota exceeded"),
         UnavailableError,
         "no space is left where the warehouse or the checkpoint lies",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +19,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from cdc_sink.config import Target
 from cdc_sink.errors import CommitConflictError
+from cdc_sink.spark.locate import JOB_FAILED
 from cdc_sink.table.columns import CDC_COLUMN, Column, plain_type
+from cdc_sink.table.history import FoundLedger, LedgerCopy, TableSnapshot, find_ledger
 from cdc_sink.table.ledger import LEDGER_KEY, OWNER_PROPERTY, Ledger
 
 # Iceberg stages what a session with `spark.wap.id` writes only into tables that say so.
@@ -38,19 +41,22 @@ class IcebergTable:
 
     @classmethod
     def load(cls, spark: SparkSession, target: Target) -> IcebergTable | None:
-        """Load the newest state of the table; None when there is no such table."""
+        """Load the newest state of the table; None when there is no such table.
+
+        A table that was dropped, or made anew by others, is still in the session's cache, and can't be
+        refreshed there: it is taken out, and looked for once more.
+        """
         jvm: Any = spark._jvm
-        session: Any = spark._jsparkSession
         try:
-            java = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(
-                session, target.identifier
-            )
+            return cls(target, spark, _refreshed(spark, target), jvm)
+        except JOB_FAILED:
+            _forget(spark, target)
+        try:
+            return cls(target, spark, _refreshed(spark, target), jvm)
         except AnalysisException as error:
             if error.getCondition() in _NO_TABLE:
                 return None
             raise
-        java.refresh()
-        return cls(target, spark, java, jvm)
 
     @property
     def snapshot_id(self) -> int | None:
@@ -100,19 +106,38 @@ class IcebergTable:
         return tuple(c.name for c in self.columns() if c.name in names)
 
     def ledger(self) -> Ledger | None:
-        """Walk from the head to the first table snapshot that has a ledger."""
-        return next((ledger for _, ledger in self.ledgers(1)), None)
+        """The ledger that holds for the rows of this instance; None when there never was one."""
+        found = self.found_ledger()
+        return found.ledger if found else None
+
+    def found_ledger(self) -> FoundLedger | None:
+        """Find the ledger, and what other programs wrote behind it; see table/history.py.
+
+        Raises: StateError when there was one, and nothing tells which state the rows have.
+        """
+        copied = self.java.properties().get(LEDGER_KEY)
+        text = None if copied is None else str(copied)
+        return find_ledger(map(_told, self._ancestry()), text, self.target.where)
+
+    def keep_copy(self) -> None:
+        """Bring the ledger's copy in the table's properties up to date; once more changes nothing."""
+        self.java.refresh()
+        found = self.found_ledger()
+        if found is not None and not found.is_copied:
+            self.java.updateProperties().set(LEDGER_KEY, found.copy.to_json()).commit()
+
+    def _ancestry(self) -> Iterator[Any]:
+        snapshot = self.java.currentSnapshot()
+        while snapshot is not None:
+            yield snapshot
+            parent = snapshot.parentId()
+            snapshot = None if parent is None else self.java.snapshot(parent)
 
     def ledgers(self, most: int) -> Iterator[tuple[int, Ledger]]:
         """The newest snapshots that have a ledger, the current one first: snapshot id and ledger."""
-        snapshot = self.java.currentSnapshot()
-        while snapshot is not None and most > 0:
-            text = snapshot.summary().get(LEDGER_KEY)
-            if text is not None:
-                most -= 1
-                yield int(snapshot.snapshotId()), Ledger.from_json(str(text), self.target.where)
-            parent = snapshot.parentId()
-            snapshot = None if parent is None else self.java.snapshot(parent)
+        texts = ((one, one.summary().get(LEDGER_KEY)) for one in self._ancestry())
+        for snapshot, text in islice((pair for pair in texts if pair[1] is not None), most):
+            yield int(snapshot.snapshotId()), Ledger.from_json(str(text), self.target.where)
 
     def rows_at(self, snapshot_id: int | None) -> DataFrame:
         """The table's rows as of one of its snapshots, with the columns as that snapshot named them."""
@@ -191,8 +216,43 @@ class IcebergTable:
         operations = self.java.operations()
         base = operations.current()
         metadata = self.jvm.org.apache.iceberg.TableMetadata.buildFrom(base)
-        operations.commit(base, metadata.setBranchSnapshot(added, "main").build())
+        metadata = metadata.setBranchSnapshot(added, "main")
+        told = _told(snapshot)
+        if (text := told.summary.get(LEDGER_KEY)) is not None:
+            copy = LedgerCopy(told.snapshot_id, told.sequence, str(text))
+            metadata = metadata.setProperties({LEDGER_KEY: copy.to_json()})
+        operations.commit(base, metadata.build())
         self.java.refresh()
+
+
+def _refreshed(spark: SparkSession, target: Target) -> Any:
+    jvm: Any = spark._jvm
+    session: Any = spark._jsparkSession
+    java = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(session, target.identifier)
+    java.refresh()
+    return java
+
+
+def _forget(spark: SparkSession, target: Target) -> None:
+    """Take the table out of the session's cache."""
+    jvm: Any = spark._jvm
+    session: Any = spark._jsparkSession
+    catalog = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergCatalog(
+        session, target.pipeline.catalog.name
+    )
+    catalog.invalidateTable(jvm.org.apache.iceberg.catalog.TableIdentifier.parse(target.table.name))
+
+
+def _told(snapshot: Any) -> TableSnapshot:
+    """What a snapshot says of itself; its summary is asked key by key, each of which is a call to the JVM."""
+    parent = snapshot.parentId()
+    return TableSnapshot(
+        int(snapshot.snapshotId()),
+        None if parent is None else int(parent),
+        int(snapshot.sequenceNumber()),
+        str(snapshot.operation()),
+        snapshot.summary(),
+    )
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from pyspark.sql import DataFrame, Observation, Window, WindowSpec
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, MapType, StringType, StructType
 
+from cdc_sink.change.origin import ORIGIN_TYPE
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.spark.facts import IS_STREAM, batch_facts, passing, remaining
@@ -105,11 +106,13 @@ def fold(
     has_aside = "aside" in changes.columns
     if not has_aside:
         changes = changes.withColumn("aside", F.lit(None).cast("string"))
+    if "origin" not in changes.columns:  # made by hand, or by a transform that dropped it
+        changes = changes.withColumn("origin", F.expr(f"CAST(NULL AS {ORIGIN_TYPE})"))
     marked = (_stale_exactly if options.exact else _stale)(changes, marks)
     seen, left = Observation(), Observation()
     marked = marked.withColumn("was_applied", F.expr(below_sql(marks)))
     risen = ("place", "begins_again") if options.exact else ()
-    counted = marked.select(*CARRIED, *risen, "stale", "was_applied", "aside").observe(
+    counted = marked.select(*CARRIED, *risen, "stale", "was_applied", "aside", "origin").observe(
         seen, *passing(partitions, has_aside, options.exact)
     )
     kept = counted.where("op IS NOT NULL AND aside IS NULL AND NOT stale")
@@ -118,7 +121,7 @@ def fold(
             kept = kept.where("op <> 't'")
         elif not options.every:
             kept = _after_truncate(kept)
-    kept = kept.drop("stale", "was_applied", "aside", "begins_again")
+    kept = kept.drop("stale", "was_applied", "aside", "begins_again", "origin")
     rows = (
         (_every(kept) if options.every else _last(kept, options))
         .observe(left, *remaining(options.fills))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -24,6 +24,7 @@ class TopicNow:
     key_schema_ids: tuple[int, ...]
     ends: Callable[[], Mapping[int, int]]
     log: str | None = None
+    fingerprints: Mapping[int, str] = field(default_factory=dict)
 
 
 def mark_outdated(changes: DataFrame, deleted: Mapping[str, SourcePosition]) -> DataFrame:

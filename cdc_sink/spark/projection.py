@@ -15,6 +15,7 @@ from cdc_sink.change.avro_schema import decimal_digits
 from cdc_sink.change.avro_types import decimal_type, set_aside, unavailable_sql
 from cdc_sink.change.envelope import AvroField
 from cdc_sink.change.flattened import envelope_sql
+from cdc_sink.change.origin import ORIGIN_TYPE, origin_sql
 from cdc_sink.change.position import has_log_files, log_sql, of_log_sql, position_sql
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.change.type_rules import OPEN_SCALE
@@ -281,6 +282,16 @@ class Projection:
     def snapshot(self) -> str:
         """Debezium's word for the kind of read; null for a tombstone."""
         return self.per_schema(lambda i: f"v{i}.source.snapshot", "CAST(NULL AS STRING)")
+
+    def origin(self) -> str:
+        """Which table of which source the change comes from; null for a tombstone."""
+
+        def told(i: int) -> str:
+            envelope = self.schemas.envelopes[i]
+            fields = envelope.source_fields
+            return origin_sql(envelope.name, envelope.connector, f"v{i}.source", fields)
+
+        return self.per_schema(told, f"CAST(NULL AS {ORIGIN_TYPE})")
 
     def source_ts(self) -> str:
         """When the source says the change happened: for freshness only, never an order."""

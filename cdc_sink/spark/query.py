@@ -29,8 +29,10 @@ from cdc_sink.spark.checkpoint import (
     judge_lease,
     my_lease,
     query_id,
+    read_identity,
     require_not_ahead,
     resume_offsets,
+    set_unfit_aside,
     write_lease,
 )
 from cdc_sink.spark.events import folding_of
@@ -38,12 +40,14 @@ from cdc_sink.spark.failures import caused, stumbled_after_replay
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.inputs import input_of
 from cdc_sink.spark.locate import JOB_FAILED
+from cdc_sink.spark.offset_log import OffsetLog
 from cdc_sink.spark.records import RecordWriter
 from cdc_sink.spark.sink import Sink
 from cdc_sink.spark.source import KafkaTopic, read_records
 from cdc_sink.table.lease import Verdict
 from cdc_sink.table.ledger import LEDGER_KEY, Claim, Ledger
 from cdc_sink.table.moving import with_partitions
+from cdc_sink.table.one_table import OneTable, require_whole_topic, topic_gone
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cdc_sink.query")
 
@@ -79,6 +83,17 @@ class Span:
             return records
         below = " OR ".join(f"(partition = {p} AND offset < {o})" for p, o in self.end.items())
         return records.where(below or "false")
+
+    def within(self, offsets: Mapping[int, int]) -> dict[int, int]:
+        """Offsets, none of them behind the end; partitions that came later are left out."""
+        end = self.end
+        if end is None:
+            return dict(offsets)
+        return {p: min(o, end[p]) for p, o in offsets.items() if p in end}
+
+    def is_reached(self, offsets: Mapping[int, int]) -> bool:
+        """All that was to be read lies below these offsets."""
+        return self.end is not None and all(offsets.get(p, 0) >= o for p, o in self.end.items())
 
 
 def claim_of(cluster: Cluster, target: Target, query_id: str) -> tuple[Claim, tuple[int, ...]]:
@@ -136,6 +151,7 @@ class TableQuery:
     _failure: CdcSinkError | None = None
     _renewed_at: float = 0.0
     _owns_lease: bool = False
+    _is_done: bool = False
 
     @property
     def streaming_query(self) -> Any:
@@ -151,6 +167,8 @@ class TableQuery:
         """Move one step: start what is due, notice what ended, renew the lease."""
         if self.state in ("waiting", "backing_off") and now >= self.due_at:
             self._try_start(now)
+        elif self.state == "running" and self._is_done:
+            self.stop()
         elif self.state == "running" and not self._query.isActive:
             self._ended(now)
         if self.state == "running" and now - self._renewed_at > RENEW_S:
@@ -194,21 +212,52 @@ class TableQuery:
         if verdict is Verdict.UNSURE:
             return "the lease of a driver on another host to end"
         cluster, topic = self.services.cluster, self.target.table.topic
-        if self.target.table.missing_topic == "wait" and not cluster.topic(topic):
-            return f"topic {topic} to exist"
+        iceberg = IcebergTable.load(self.spark, self.target)
+        ledger = iceberg.ledger() if iceberg else None
+        if not cluster.topic(topic):
+            if ledger is not None:
+                raise topic_gone(self.target.where, topic, ledger.totals.records)
+            if self.target.table.missing_topic == "wait":
+                return f"topic {topic} to exist"
+        if self.take_over:
+            self._set_aside(files, cluster, iceberg, ledger)
         claim, partitions = claim_of(cluster, self.target, query_id(files, self.target.checkpoint))
-        self._run(files, claim, partitions)
+        self._run(files, claim, partitions, iceberg)
         return None
 
-    def _run(self, files: Files, claim: Claim, partitions: tuple[int, ...]) -> None:
-        iceberg = IcebergTable.load(self.spark, self.target)
+    def _set_aside(
+        self,
+        files: Files,
+        cluster: Cluster,
+        iceberg: IcebergTable | None,
+        ledger: Ledger | None,
+    ) -> None:
+        """Make room for a new checkpoint where the old one does not fit the table any more."""
+        uuid, now_ms = iceberg.uuid if iceberg else None, time.time_ns() // 1_000_000
+        kept = read_identity(files, self.target)
+        if ledger is None and kept is not None and kept.table_uuid is not None:
+            topic = self.target.table.topic
+            require_whole_topic(self.target.where, topic, cluster.start_offsets(topic))
+        if set_unfit_aside(files, self.target, uuid, ledger, now_ms):
+            log.info("checkpoint_set_aside", table=self.target.where, suffix=f"aside-{now_ms}")
+
+    def _run(
+        self,
+        files: Files,
+        claim: Claim,
+        partitions: tuple[int, ...],
+        iceberg: IcebergTable | None,
+    ) -> None:
         ledger = self._claim(claim, iceberg, partitions)
         uuid = iceberg.uuid if iceberg else None
         identity = Identity(claim.cluster_id, claim.topic, claim.topic_id, claim.query_id, uuid)
-        check_identity(files, self.target, identity)
-        require_not_ahead(resume_offsets(files, self.target.checkpoint), ledger, self.target)
+        one_table = check_identity(files, self.target, identity)
+        if ledger is not None:
+            resumed = resume_offsets(files, self.target.checkpoint)
+            require_not_ahead(self.span.within(resumed), ledger, self.target)
         write_lease(files, self.target, my_lease("running"))
-        writer = _Batches(self, claim, partitions)
+        offsets = OffsetLog(files, self.target.checkpoint, self.target.where)
+        writer = _Batches(self, claim, partitions, one_table, offsets)
         applied = with_partitions(ledger.next_offsets, partitions) if ledger else None
         first = self.span.first or applied
         records = read_records(self.spark, self.target, first)
@@ -267,6 +316,10 @@ class TableQuery:
         self.due_at = now + pause
         self._enter("backing_off", now)
 
+    def reached_end(self) -> None:
+        """The last batch of the query's span is committed: nothing behind it is read."""
+        self._is_done = True
+
     def applied(self) -> None:
         """A batch went through: the next failure is a first one again."""
         self.attempts, self.error = 0, None
@@ -299,16 +352,26 @@ class _Batches:
     query: TableQuery
     claim: Claim
     partitions: tuple[int, ...]
+    one_table: OneTable
+    offsets: OffsetLog
     _writer: RecordWriter | None = None
 
     def __call__(self, records: DataFrame, batch_id: int) -> None:
         started = time.monotonic()
+        span = self.query.span
         try:
-            facts = self._writer_for(records).write(self.query.span.cut(records), batch_id)
+            batch = self.offsets.range_of(batch_id)
+            if span.is_reached(batch.first):
+                self.query.reached_end()
+                return
+            cut = batch.up_to(span.end)
+            facts = self._writer_for(records).write(span.cut(records), batch_id, cut)
         except CdcSinkError as error:
             self.query.failed_with(error)
             raise
         self.query.applied()
+        if span.is_reached(cut.end):
+            self.query.reached_end()
         counters = facts.counters() if facts else {}
         seconds = round(time.monotonic() - started, 3)
         log.info(
@@ -319,7 +382,8 @@ class _Batches:
         # Spark gives each query a session of its own, first seen here.
         if self._writer is None:
             folding = folding_of(self.query.target)
-            sink = Sink(records.sparkSession, self.claim, self.partitions, folding)
+            session = records.sparkSession
+            sink = Sink(session, self.claim, self.partitions, folding, self.one_table)
             services = self.query.services
             topic = KafkaTopic(records.sparkSession, self.query.target, services.cluster)
             self._writer = RecordWriter(sink, input_of(self.query.target, services.registry), topic)

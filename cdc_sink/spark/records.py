@@ -32,6 +32,7 @@ from cdc_sink.spark.set_aside import mark_aside, require_no_fault
 from cdc_sink.spark.sink import Sink, ValuesLacking
 from cdc_sink.table.columns import Column
 from cdc_sink.table.ledger import Ledger
+from cdc_sink.table.offsets import OffsetRange
 from cdc_sink.table.plan import NEW_LOG_REMEDY, BatchFacts
 from cdc_sink.table.writer_schemas import WriterSchemas
 
@@ -73,6 +74,7 @@ class RecordWriter:
     topic: Topic
     schemas: WriterSchemas = field(default_factory=lambda: WriterSchemas({}, {}))
     _sets_aside: bool = False
+    _batch: OffsetRange | None = None
     # Key updates that leave values out come in crowds: the next batch is not tried in vain first.
     _keys_move: bool = False
 
@@ -80,12 +82,16 @@ class RecordWriter:
         """Read the schemas as the table's settings say."""
         self.schemas = replace(self.schemas, policy=self.sink.target.table)
 
-    def write(self, records: DataFrame, batch_id: int) -> BatchFacts | None:
+    def write(
+        self, records: DataFrame, batch_id: int, batch: OffsetRange | None = None
+    ) -> BatchFacts | None:
         """Apply one micro-batch of Kafka records; None when nothing in it could change the table.
 
+        In:     batch, the offsets that Spark read for it.
         Raises: CdcSinkError; a foreign error never leaves this function.
         """
         failpoint(BATCH_STARTED)
+        self._batch = batch
         self._sets_aside = self._keys_move
         try:
             if not self.schemas.values or not self.schemas.has_key:
@@ -137,7 +143,7 @@ class RecordWriter:
         if not self._sets_aside and not waits_for_letters:
             framed = self.input.framed(records)
             changes = decode(framed, self._in_use(framed), columns)
-            return self.sink.apply(changes, batch_id, self._now())
+            return self.sink.apply(changes, batch_id, self._now(), self._batch)
         with self.sink.folding.kept:
             changes = self._decode_tolerantly(self.topic.whole(records), columns)
             quarantined = None if self.of_events else self._quarantined_keys(columns)
@@ -146,7 +152,7 @@ class RecordWriter:
                 require_no_fault(marked)
             marks = ledger.high_water if ledger else {}
             whole, self._keys_move = self._completed(marked, table, columns, marks)
-            return self.sink.apply(whole, batch_id, self._now())
+            return self.sink.apply(whole, batch_id, self._now(), self._batch)
 
     @property
     def of_events(self) -> bool:
@@ -172,7 +178,13 @@ class RecordWriter:
 
     def _now(self) -> TopicNow:
         ids = tuple(sorted(self.schemas.keys))
-        return TopicNow(self.topic.partitions(), ids, self.topic.ends, self.schemas.log)
+        return TopicNow(
+            self.topic.partitions(),
+            ids,
+            self.topic.ends,
+            self.schemas.log,
+            self.schemas.fingerprints,
+        )
 
     def _know_log(
         self, records: DataFrame, columns: Sequence[Column], ledger: Ledger | None

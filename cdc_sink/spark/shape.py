@@ -33,6 +33,7 @@ from cdc_sink.table.columns import (
 )
 from cdc_sink.table.evolution import plan_evolution, require_key
 from cdc_sink.table.ledger import LEDGER_KEY, Ledger
+from cdc_sink.table.one_table import OneTable
 
 # JDBC catalogs look first and insert then: two tables that start together would collide.
 _one_namespace_at_a_time = threading.Lock()
@@ -44,6 +45,7 @@ class Shape:
 
     spark: SparkSession
     target: Target
+    one_table: OneTable
 
     @property
     def cdc_fields(self) -> CdcFields:
@@ -51,18 +53,21 @@ class Shape:
         return EVENT_FIELDS if self.target.table.mode == "append" else CDC_FIELDS
 
     def open(self, changes: DataFrame, empty: Ledger) -> IcebergTable:
-        """Load the table; make it first, with an empty ledger, if it isn't there.
+        """Load the table; make it first, with an empty ledger, if there never was one.
 
-        Raises: StateError when it is somebody else's; SchemaError; ConfigError; CommitConflictError.
+        Raises: StateError when it is somebody else's, or not the one of before; SchemaError; ConfigError;
+                CommitConflictError.
         """
         table = IcebergTable.load(self.spark, self.target)
         if table is None:
+            self.one_table.require_may_create()
             self._create(changes)
             failpoint(TABLE_CREATED)
             table = IcebergTable.load(self.spark, self.target)
             assert table is not None
+        self.one_table.require_same(table.uuid)
         self._require_mode(table)
-        if table.ledger() is None:
+        if table.found_ledger() is None:
             self._require_ours(table)
             self._finish(table, key_names(changes))
             table.note({LEDGER_KEY: empty.to_json()})
@@ -104,6 +109,13 @@ class Shape:
 
     def _require_ours(self, table: IcebergTable) -> None:
         unfinished = table.owner == self.target.pipeline.name and table.snapshot_id is None
+        if not unfinished and table.owner == self.target.pipeline.name:
+            raise StateError(
+                self.target.where,
+                "the table is this pipeline's, and its ledger is gone: another program expired its "
+                "snapshots, and removed the copy in its properties",
+                remedy="rebuild the table: `cdc-sink backfill` with `--into` and another target",
+            )
         if not unfinished and not self.target.table.adopt:
             raise StateError(
                 self.target.where,

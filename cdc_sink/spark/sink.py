@@ -7,7 +7,8 @@ Steps, and what a crash leaves behind:
     4 letters  what goes aside, into the dead letters               → letters that are there; put once only
     5 evolve   widen or add columns                                 → an evolved table, no row; idempotent
     6 commit   rows and ledger in one table commit                  → replayed, and dropped by the ledger
-    7 Spark writes its commit log after the function returned.
+    7 copy     the ledger into the table's properties               → brought up to date by the replay
+    8 Spark writes its commit log after the function returned.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ from cdc_sink.table.columns import CDC_COLUMN
 from cdc_sink.table.dead_letters import NAMED_BY, State
 from cdc_sink.table.guard import newer_sql
 from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, Claim, Ledger
+from cdc_sink.table.offsets import OffsetRange, require_continuous
+from cdc_sink.table.one_source import require_same_schemas
+from cdc_sink.table.one_table import OneTable
 from cdc_sink.table.plan import BatchFacts, Plan, Step
 
 GUARDED = f"t.{quote(CDC_COLUMN)}"
@@ -64,6 +68,7 @@ class Sink:
     claim: Claim
     partitions: tuple[int, ...]
     folding: Folding
+    one_table: OneTable | None = None
     shape: Shape = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,35 +76,51 @@ class Sink:
         prepare_session(self.spark)
         cores = self.spark.sparkContext.defaultParallelism
         self.spark.conf.set("spark.sql.shuffle.partitions", str(cores))
-        self.shape = Shape(self.spark, self.target)
+        one_table = self.one_table or OneTable(self.target.where)
+        self.shape = Shape(self.spark, self.target, one_table)
 
     @property
     def target(self) -> Target:
         """The table, and what the configuration says of it."""
         return self.folding.target
 
-    def apply(self, changes: DataFrame, batch_id: int, topic: TopicNow | None = None) -> BatchFacts:
+    def apply(
+        self,
+        changes: DataFrame,
+        batch_id: int,
+        topic: TopicNow | None = None,
+        batch: OffsetRange | None = None,
+    ) -> BatchFacts:
         """Apply one micro-batch exactly once.
 
         In:     changes, one row per record; replayed records are dropped by the ledger. With `raw` and
-                `aside` (see set_aside.py) some go to the dead letters.
+                `aside` (see set_aside.py) some go to the dead letters. `batch`: the offsets that Spark read.
         Raises: ValuesLacking when changes without `aside` need it; StateError, SchemaError, RecordError,
                 CommitConflictError, CommitUnknownError.
         """
-        table = self.shape.open(changes, self.claim.open(self.partitions))
+        first = batch.first if batch else None
+        table = self.shape.open(changes, self.claim.open(self.partitions, first))
         ledger = self._require_ledger(table)
+        if batch is not None:
+            require_continuous(batch, ledger.next_offsets, self.target.where)
         if topic is not None:
+            known = require_same_schemas(ledger.fingerprints, topic.fingerprints, self.target.where)
+            ledger = replace(ledger, fingerprints=known)
             ledger = ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends, topic.log)
         failpoint(TABLE_OPENED)
         new = not_in(ledger, changes)
         if self.target.table.order == "source":
             new = require_applicable(new)
         new, folded, plan = self.folding.decide(new, table, ledger)
+        if batch is not None:
+            plan = plan.up_to(batch.end)
         try:
             failpoint(BATCH_FOLDED)
             if plan.step is Step.LOOK_UP:
                 raise ValuesLacking
-            if plan.step is not Step.SKIP:
+            if plan.step is Step.SKIP:
+                table.keep_copy()  # a crash may have come between the table commit and the copy
+            else:
                 plan = self._put_letters(new, plan, ledger, batch_id)
                 plan = self._remember_deletes(plan, folded)
                 table = self.shape.evolve(table, changes)
@@ -141,10 +162,12 @@ class Sink:
         return changes.withColumns(own).select(*NAMED_BY)
 
     def _require_ledger(self, table: IcebergTable) -> Ledger:
-        ledger = table.ledger()
-        assert ledger is not None, "opened tables have one"
-        self.claim.require_fits(ledger, self.target.where)
-        return ledger
+        found = table.found_ledger()
+        assert found is not None, "opened tables have one"
+        if self.target.table.foreign_commits == "stop":
+            found.require_own(self.target.where, self.target.table.name)
+        self.claim.require_fits(found.ledger, self.target.where)
+        return found.ledger
 
     def _put_letters(self, new: DataFrame, plan: Plan, ledger: Ledger, batch_id: int) -> Plan:
         """Keep what goes aside before the offsets move, and note how many letters wait."""
@@ -187,6 +210,7 @@ class Sink:
                 else:
                     ENGINES[plan.step](batch)
         failpoint(AFTER_TABLE_COMMIT)
+        table.keep_copy()
 
     def _batch(self, table: IcebergTable, folded: Folded) -> FoldedBatch:
         return FoldedBatch(

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from cdc_sink.change.origin import Origin
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
 from cdc_sink.table.moving import Moving, next_moving, with_partitions
@@ -51,7 +52,8 @@ class Ledger:
     position applied by stream events, and `newest_source_ts_ms` the newest source timestamp among all that
     was applied: what claims to be redelivered can't be newer. `quarantined` is how many records of this
     table wait among the dead letters, as of the last batch; `replay` is the digest of those applied last.
-    `log` is the name of the log whose files the marks number, e.g. `binlog`.
+    `log` is the name of the log whose files the marks number, e.g. `binlog`; `origin`, the source table;
+    `fingerprints`, those of the schemas by id.
     """
 
     pipeline: str
@@ -70,6 +72,8 @@ class Ledger:
     key_schema_ids: tuple[int, ...] = ()
     moving: Moving | None = None
     log: str | None = None
+    origin: Origin | None = None
+    fingerprints: Mapping[int, str] = field(default_factory=dict)
 
     def advanced(
         self,
@@ -176,6 +180,8 @@ class Ledger:
                 "key_schema_ids": list(self.key_schema_ids),
                 "moving": None if self.moving is None else self.moving.to_json(),
                 "log": self.log,
+                "origin": None if self.origin is None else self.origin.to_json(),
+                "fingerprints": {str(i): f for i, f in sorted(self.fingerprints.items())},
             },
             separators=(",", ":"),
         )
@@ -208,6 +214,8 @@ class Ledger:
                     key_schema_ids=tuple(seen.get("key_schema_ids", ())),
                     moving=Moving.from_json(seen["moving"]) if seen.get("moving") else None,
                     log=seen.get("log"),
+                    origin=Origin.of(seen.get("origin")),
+                    fingerprints={int(i): f for i, f in seen.get("fingerprints", {}).items()},
                 )
         except (ValueError, KeyError, TypeError, AttributeError) as cause:
             raise StateError(
@@ -234,15 +242,18 @@ class Claim:
     topic_id: str
     generation: int = 0
 
-    def open(self, partitions: Iterable[int]) -> Ledger:
-        """The first ledger of a new table: nothing applied yet, every partition named."""
+    def open(self, partitions: Iterable[int], first: Mapping[int, int] | None = None) -> Ledger:
+        """The first ledger of a new table: nothing applied yet, every partition named.
+
+        In: `first`, the offsets that the query begins at, where they are not 0.
+        """
         return Ledger(
             self.pipeline,
             self.query_id,
             self.cluster_id,
             self.topic,
             self.topic_id,
-            next_offsets=dict.fromkeys(partitions, 0),
+            next_offsets=dict.fromkeys(partitions, 0) | dict(first or {}),
             high_water={},
             generation=self.generation,
         )

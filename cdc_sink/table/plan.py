@@ -6,13 +6,15 @@ Facts come from one aggregate over the folded batch and from the ledger. Nothing
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from cdc_sink.change.origin import Origin
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
 from cdc_sink.table.ledger import Ledger, Totals
+from cdc_sink.table.one_source import require_one_origin
 
 MOST_BAD_ALONE = 100
 NEW_LOG_REMEDY = (
@@ -27,6 +29,7 @@ class BatchFacts:
     A key lacks a value when the connector left it out and no older event of the batch has it: `lacking_keys`.
     Of these, `unknown_keys` were deleted in the batch before, so that no stored row has it either, and in
     `unfilled_keys` the older events were not looked at yet. `lacking` counts by column.
+    `origins`: the least and the greatest origin of the changes, one if they are the same.
     `overtaken_keys` have changes behind the one of the greatest position, where the fold went by it.
     `newest_falling_ts_ms` is of changes that lie below those before them in the batch, but are newer.
     """
@@ -45,6 +48,7 @@ class BatchFacts:
     high_water: Mapping[int, SourcePosition]
     schema_ids: tuple[int, ...]
     newest_source_ts_ms: int | None
+    origins: tuple[Origin, ...] = ()
     newest_redelivered_ts_ms: int | None = None
     newest_falling_ts_ms: int | None = None
     dead_letters: int = 0
@@ -114,6 +118,16 @@ class Plan:
     step: Step
     ledger: Ledger
 
+    def up_to(self, end: Mapping[int, int]) -> Plan:
+        """The same, with a ledger that has all offsets below `end`, also those that no record has.
+
+        A batch without new records is noted when it moves the ledger: behind it lie transaction markers, or
+        what compaction removed, and the next batch begins there.
+        """
+        reached = self.ledger.advanced(end, {}, ())
+        moves = self.step is Step.SKIP and reached.next_offsets != self.ledger.next_offsets
+        return Plan(Step.NOTE if moves else self.step, reached)
+
 
 def plan_batch(
     facts: BatchFacts, ledger: Ledger, *, is_empty: bool, folded_exactly: bool, where: str
@@ -134,6 +148,7 @@ def plan_batch(
     if facts.records == 0:
         return Plan(Step.SKIP, ledger)
     _require_some_good(facts, where)
+    ledger = _of_one_source(ledger, facts, where)
     _require_order(facts, ledger, where)
     if (facts.needs_exact_fold or ledger.moving) and not folded_exactly:
         return Plan(Step.FOLD_EXACTLY, ledger)
@@ -155,6 +170,11 @@ def plan_batch(
     return Plan(Step.NOTE, after)
 
 
+def _of_one_source(ledger: Ledger, facts: BatchFacts, where: str) -> Ledger:
+    origin = require_one_origin(facts.origins, ledger.origin, ledger.topic, where)
+    return replace(ledger, origin=origin)
+
+
 def _advanced(ledger: Ledger, facts: BatchFacts) -> Ledger:
     return ledger.advanced(
         facts.next_offsets,
@@ -174,6 +194,7 @@ def plan_events(facts: BatchFacts, ledger: Ledger, *, where: str) -> Plan:
     if facts.records == 0:
         return Plan(Step.SKIP, ledger)
     _require_some_good(facts, where)
+    ledger = _of_one_source(ledger, facts, where)
     _require_known_partition(facts, ledger, where)
     _require_redelivered(facts, ledger, where)
     after = _advanced(ledger, facts)

@@ -25,6 +25,7 @@ from cdc_sink.change.unavailable import LEAVE_OUT_NULLS
 from cdc_sink.errors import SchemaError
 from cdc_sink.table.columns import Column
 from cdc_sink.table.evolution import merge_columns
+from cdc_sink.table.one_source import fingerprint
 from cdc_sink.table.placement import DEFAULT_POLICY, Policy, current_name, place
 
 
@@ -131,6 +132,11 @@ class WriterSchemas:
         """Which field of a key schema fills which key column, in the key's order."""
         names = self._names(columns)
         return {self._now(f.name, names): Source(f) for f in self.key_fields[key_id]}
+
+    @cached_property
+    def fingerprints(self) -> dict[int, str]:
+        """The fingerprint of each schema, of values and of keys, by id."""
+        return {i: fingerprint(text) for i, text in {**self.keys, **self.values}.items()}
 
     def plus(self, values: Mapping[int, str], keys: Mapping[int, str]) -> WriterSchemas:
         """The same with more schemas."""

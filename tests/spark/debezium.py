@@ -20,6 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.wire import frame_prefix
 from cdc_sink.errors import SchemaError
+from cdc_sink.table.offsets import OffsetRange
 
 SAMPLES = Path(__file__).parent.parent / "unit" / "samples"
 RECORDED = {
@@ -85,6 +86,9 @@ class SourceTable:
     connector: str = "postgresql"
     name: str = "shop.public.items"
     log: str = "binlog"  # name of MySQL's log files
+    origin: Mapping[str, str] = field(
+        default_factory=dict
+    )  # of the source block, where not by the name
 
     def value_schema(self) -> dict[str, Any]:
         envelope = self._recorded()
@@ -103,6 +107,7 @@ class SourceTable:
         entries = next(f for f in self._recorded()["fields"] if f["name"] == "source")
         block = {f["name"]: _blank(f["type"]) for f in entries["type"]["fields"]}
         block |= {"connector": self.connector, "snapshot": event.snapshot}
+        block |= {k: v for k, v in self._origin().items() if k in block}
         # The log carries the time, so a second delivery of a change says the same as its first.
         moved = 1000 * position.hi + position.lo % 1000 if position else 0
         ts_ms = TS_MS + moved if event.ts_ms is None else event.ts_ms
@@ -114,6 +119,11 @@ class SourceTable:
         if self.connector == "oracle":
             return block | {"commit_scn": str(position.hi), "txSeq": position.lo}
         return block | {"file": f"{self.log}.{position.hi:06d}", "pos": position.lo, "row": 0}
+
+    def _origin(self) -> dict[str, str]:
+        """As Debezium says it: of the topic's name unless given."""
+        prefix, schema, table = self.name.split(".")
+        return {"name": prefix, "db": "shop", "schema": schema, "table": table, **self.origin}
 
     def _recorded(self) -> dict[str, Any]:
         recorded = RECORDED[self.connector]
@@ -238,6 +248,17 @@ class Topic:
             "ts_ms": TS_MS,
         }
         return _framed(self.value_id, self.table.value_schema(), body)
+
+    def offsets(self, first: int = 0, end: int | None = None) -> OffsetRange:
+        """The offsets of the records from one sequence number to another, as Spark's offset log has them."""
+        first_offsets: dict[int, int] = {}
+        ends: dict[int, int] = {}
+        for number, record in enumerate(self.records[:end]):
+            partition, offset = record[3], record[4]
+            if number >= first:
+                first_offsets[partition] = min(offset, first_offsets.get(partition, offset))
+            ends[partition] = max(offset + 1, ends.get(partition, 0))
+        return OffsetRange({p: first_offsets.get(p, stop) for p, stop in ends.items()}, ends)
 
     def batch(
         self, spark: SparkSession, first: int = 0, end: int | None = None, *, tasks: int = 2

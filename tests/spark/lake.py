@@ -111,7 +111,8 @@ class Writer:
 
     def write(self, first: int = 0, end: int | None = None, *, tasks: int = 2) -> BatchFacts | None:
         """Apply the topic's records from one sequence number to another as one micro-batch."""
-        return self.records.write(self.topic.batch(self.spark, first, end, tasks=tasks), first)
+        batch = self.topic.batch(self.spark, first, end, tasks=tasks)
+        return self.records.write(batch, first, self.topic.offsets(first, end))
 
     @property
     def table(self) -> IcebergTable:

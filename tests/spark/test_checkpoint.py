@@ -93,17 +93,14 @@ def test_a_checkpoint_may_be_behind_the_ledger_but_not_ahead_of_it(target: Targe
         next_offsets={0: 10, 1: 4},
     )
     require_not_ahead({0: 10, 1: 3}, ledger, target)
-    require_not_ahead({}, None, target)
     with pytest.raises(StateError) as ahead:
         require_not_ahead({0: 10, 1: 5}, ledger, target)
     assert str(ahead.value) == (
-        f"{target.where}: the checkpoint goes on at offset 5 of partition 1, the table has only what is "
-        "below 4: the table was rolled back or dropped; nothing was written; "
-        f"move {target.checkpoint} away and start once with `--take-over`: reading goes on at the "
-        "ledger's offsets."
+        f"{target.where}: the checkpoint goes on at offset 5 of partition 1, the table's ledger ends at "
+        "4: the table was rolled back or restored; the batch was not applied, its offsets were not "
+        "committed; start once with `cdc-sink run --take-over`: reading goes on at the ledger's offsets, "
+        "and the old checkpoint is moved aside."
     )
-    with pytest.raises(StateError, match="goes on at offset 1 of partition 0"):
-        require_not_ahead({0: 1}, None, target)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from cdc_sink.change.position import SourcePosition
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.errors import RecordError, StateError
 from cdc_sink.spark.dead_letters import DeadLetters
+from cdc_sink.spark.iceberg import stamped
 from cdc_sink.spark.replay import ReplayReport, replay_letters
 from cdc_sink.table.dead_letters import State
-from cdc_sink.table.ledger import Totals
+from cdc_sink.table.ledger import LEDGER_KEY, Totals
 
 TIMED = SourceTable(
     {**ITEMS.columns, "seen": optional(semantic("long", "io.debezium.time.MicroTimestamp"))}
@@ -251,11 +252,12 @@ def test_an_old_letter_does_not_overwrite_newer_state(quarantined: Writer) -> No
     """The guard, not the quarantine: the letter waits, and yet somebody wrote the row anew."""
     writer, before = quarantined, quarantined.ledger
     mend(writer)
-    writer.spark.sql(
-        f"UPDATE {writer.target.identifier} SET name = 'newer', _cdc = named_struct('op', 'u', "
-        "'source_ts', _cdc.source_ts, 'pos_hi', 9L, 'pos_lo', 9L, 'partition', 0, 'offset', 99L, "
-        "'schema_id', 1, 'generation', 0) WHERE id = 1"
-    )
+    with stamped(writer.spark, {LEDGER_KEY: before.to_json()}):
+        writer.spark.sql(
+            f"UPDATE {writer.target.identifier} SET name = 'newer', _cdc = named_struct('op', 'u', "
+            "'source_ts', _cdc.source_ts, 'pos_hi', 9L, 'pos_lo', 9L, 'partition', 0, 'offset', 99L, "
+            "'schema_id', 1, 'generation', 0) WHERE id = 1"
+        )
     assert replay_letters(writer.records, before).replayed == 2
     assert names(writer) == {1: "newer", 2: "goes on"}
 

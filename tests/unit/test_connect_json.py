@@ -72,10 +72,14 @@ def test_only_what_is_read_of_an_envelope_is_encoded() -> None:
     names = {one["name"]: one["type"] for one in cut["fields"]}
     assert list(names) == ["after", "source", "op"]
     assert [one["name"] for one in names["source"]["fields"]] == [
+        "name",
         "ts_ms",
         "snapshot",
+        "db",
         "sequence",
         "ts_us",
+        "schema",
+        "table",
     ]
     assert Envelope.parse(writer_json(cut)).columns == Envelope.parse(writer_json(full)).columns
 

@@ -142,13 +142,31 @@ def test_the_reader_schema_holds_only_what_is_read() -> None:
     schema = json.loads(text)
     assert fields(schema) == ["after", "op", "source"]
     assert fields(schema, "after") == ["id", "email"]
-    assert fields(schema, "source") == ["ts_ms", "snapshot", "sequence", "ts_us"]
+    assert fields(schema, "source") == [
+        "name",
+        "ts_ms",
+        "snapshot",
+        "db",
+        "sequence",
+        "ts_us",
+        "schema",
+        "table",
+    ]
     assert "connect." not in text
 
 
 def test_the_mysql_reader_schema_holds_the_log_place() -> None:
     schema = json.loads(reader_schema(sample("mysql_order_lines_value"), ["sku"]))
-    assert fields(schema, "source") == ["ts_ms", "snapshot", "ts_us", "file", "pos"]
+    assert fields(schema, "source") == [
+        "name",
+        "ts_ms",
+        "snapshot",
+        "db",
+        "ts_us",
+        "table",
+        "file",
+        "pos",
+    ]
 
 
 def test_a_source_block_without_position_is_refused() -> None:

@@ -200,8 +200,9 @@ def test_only_what_is_needed_is_decoded() -> None:
         "__op",
         "__source_ts_ms",
         "__source_sequence",
+        "__table",
     ]
-    assert names_read("kafka") == ["name", "__deleted", "__op", "__source_ts_ms"]
+    assert names_read("kafka") == ["name", "__deleted", "__op", "__source_ts_ms", "__table"]
 
 
 def test_the_table_gets_the_rows_columns_and_no_others() -> None:

@@ -50,6 +50,7 @@ def test_plain_properties_reach_spark_as_they_are() -> None:
     kafka = config.Kafka(bootstrap_servers="b:1", properties={"security.protocol": "PLAINTEXT"})
     assert spark_kafka_options(kafka) == {
         "kafka.bootstrap.servers": "b:1",
+        "kafka.isolation.level": "read_committed",
         "kafka.security.protocol": "PLAINTEXT",
     }
 
@@ -72,10 +73,18 @@ def test_a_log_in_is_rendered_for_java_with_its_quotes_escaped(
     )
     assert spark_kafka_options(kafka) == {
         "kafka.bootstrap.servers": "b:1",
+        "kafka.isolation.level": "read_committed",
         "kafka.sasl.mechanism": mechanism,
         "kafka.sasl.jaas.config": f"org.apache.kafka.common.security.{module} required "
         'username="sink" password="a\\"b\\\\c";',
     }
+
+
+def test_the_isolation_is_the_one_that_is_asked_for() -> None:
+    kafka = config.Kafka(
+        bootstrap_servers="b:1", properties={"isolation.level": "read_uncommitted"}
+    )
+    assert spark_kafka_options(kafka)["kafka.isolation.level"] == "read_uncommitted"
 
 
 def test_certificates_reach_executors_by_content(tmp_path: Path) -> None:
@@ -91,6 +100,7 @@ def test_certificates_reach_executors_by_content(tmp_path: Path) -> None:
     )
     assert spark_kafka_options(kafka) == {
         "kafka.bootstrap.servers": "b:1",
+        "kafka.isolation.level": "read_committed",
         "kafka.ssl.truststore.certificates": "-----BEGIN CERTIFICATE-----",
         "kafka.ssl.truststore.type": "PEM",
         "kafka.ssl.keystore.key": "key",

@@ -1,0 +1,83 @@
+"""Which table of which source a change comes from.
+
+Rules owned here:
+- An origin is what the record's source block says (logical name, database, schema, table), the connector, and
+  the full name of the record's writer schema. The schema's name is part of it because bytes of one table can
+  be decoded by the schema of another: only the name tells then.
+- Positions of two origins don't compare, and neither do their keys.
+- What a source block does not have (a flattened row has what was added to it) is not compared.
+
+Source: Debezium 3.6 source blocks: name, db, schema (PostgreSQL, Oracle, SQL Server), table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from cdc_sink.change.quoting import literal
+
+# The fields of the source block that name a table, and what they are called here.
+ORIGIN_FIELDS = {"name": "name", "db": "database", "schema": "schema", "table": "table"}
+_SAID = {
+    "record": "writer schema",
+    "connector": "connector",
+    "name": "logical name",
+    "database": "database",
+    "schema": "schema",
+    "table": "table",
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One table of one source; None for what the records don't say."""
+
+    record: str
+    connector: str
+    name: str | None = None
+    database: str | None = None
+    schema: str | None = None
+    table: str | None = None
+
+    def differing(self, other: Origin) -> str:
+        """Name what differs, with both values: `database 'a' and 'b'`; nothing for one origin."""
+        mine, theirs = asdict(self), asdict(other)
+        return ", ".join(
+            f"{said} {mine[part]!r} and {theirs[part]!r}"
+            for part, said in _SAID.items()
+            if mine[part] and theirs[part] and mine[part] != theirs[part]
+        )
+
+    def completed(self, other: Origin) -> Origin:
+        """The same with what only the other one says."""
+        theirs = asdict(other)
+        return replace(self, **{p: v or theirs[p] for p, v in asdict(self).items()})
+
+    def to_json(self) -> dict[str, str | None]:
+        """Render as part of the ledger."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, seen: Mapping[str, Any] | None) -> Origin | None:
+        """Read what `to_json` or `origin_sql` made."""
+        return None if seen is None else cls(**{part: seen[part] for part in _SAID})
+
+
+def origin_sql(record: str, connector: str, source: str, fields: Collection[str]) -> str:
+    """Render the origin of a decoded change, as a struct of texts.
+
+    In:     record, the full name of the writer schema; source, the SQL of the source block; its fields.
+    """
+    parts = {
+        "record": literal(record.removesuffix(".Envelope").removesuffix(".Value")),
+        "connector": literal(connector),
+    }
+    for field, part in ORIGIN_FIELDS.items():
+        known = field in fields
+        parts[part] = f"{source}.`{field}`" if known else "CAST(NULL AS STRING)"
+    return f"named_struct({', '.join(f'{literal(part)}, {sql}' for part, sql in parts.items())})"
+
+
+ORIGIN_TYPE = f"STRUCT<{', '.join(f'`{part}`: STRING' for part in _SAID)}>"

@@ -1,0 +1,78 @@
+"""A table comes from one source table, by schemas that stay what they were.
+
+Rules owned here:
+- The first batch tells the origin, and the ledger keeps it. A record of another one stops the table: its
+  position does not compare with the marks (it would be dropped as redelivered), and its keys are other rows.
+- A schema id stands for one schema. A registry that was rebuilt may give the id to another one, and records
+  would be decoded by it without an error: so the ledger keeps a fingerprint per id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+from cdc_sink.change.origin import Origin
+from cdc_sink.errors import StateError
+from cdc_sink.table.offsets import NOT_APPLIED
+
+NEW_SOURCE_REMEDY = (
+    "if the table's source has moved, let the connector take a new source snapshot into a new topic, and "
+    "raise `generation` of this table"
+)
+
+
+def require_one_origin(
+    origins: Sequence[Origin], known: Origin | None, topic: str, where: str
+) -> Origin | None:
+    """The origin of a table after a batch.
+
+    In:     the least and the greatest origin among the batch's changes; the ledger's.
+    Raises: StateError when there are two.
+    """
+    one = known
+    for other in origins:
+        differing = one.differing(other) if one else ""
+        if differing:
+            raise _two_sources(differing, topic, where, is_new=known is None)
+        one = one.completed(other) if one else other
+    return one
+
+
+def _two_sources(differing: str, topic: str, where: str, *, is_new: bool) -> StateError:
+    first = "" if is_new else " (the table was written from the first)"
+    return StateError(
+        where,
+        f"{topic} holds changes of more than one source: {differing}{first}",
+        data=NOT_APPLIED,
+        remedy="let each source table write a topic of its own: look for a routing transform, or a second "
+        f"connector with the same topic.prefix; {NEW_SOURCE_REMEDY}",
+    )
+
+
+def fingerprint(schema: str) -> str:
+    """A short name of a schema's content, whatever blanks and order its text has."""
+    told = json.dumps(json.loads(schema), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def require_same_schemas(
+    known: Mapping[int, str], seen: Mapping[int, str], where: str
+) -> dict[int, str]:
+    """The fingerprints of all schemas that the table's records had.
+
+    Raises: StateError when an id stands for another schema than before.
+    """
+    changed = sorted(i for i in seen.keys() & known.keys() if seen[i] != known[i])
+    if changed:
+        raise StateError(
+            where,
+            f"schema id {changed[0]} is another schema than when records of it were applied: the registry "
+            "was rebuilt, or is another one",
+            data=NOT_APPLIED,
+            remedy="restore the registry with its old ids, or correct registry.url; if the old ids are lost, "
+            "let the connector take a new source snapshot into a new topic, and raise `generation` of this "
+            "table",
+        )
+    return {**known, **seen}
