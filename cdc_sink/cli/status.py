@@ -16,11 +16,9 @@ from rich.console import Console, Group
 from rich.table import Table as Screen
 from rich.text import Text
 
-from cdc_sink.clients.kafka import Cluster
-from cdc_sink.clients.progress import read_facts
-from cdc_sink.config import Kafka, Pipeline, load_config
-from cdc_sink.errors import UnavailableError
-from cdc_sink.table.status import PARKED, TableStatus, table_status
+from cdc_sink.clients.progress import Upstream, read_facts
+from cdc_sink.config import Pipeline, load_config
+from cdc_sink.table.status import TableStatus, table_status
 
 JSON_VERSION = 1
 
@@ -42,7 +40,8 @@ def command(
 ) -> None:
     """Show how far each table is behind its topic: lag in records, freshness, state.
 
-    Exit code: 0 fine, 1 a table is parked or can't be read, 2 configuration, 3 a server is silent.
+    Exit code: 0 fine, 1 a table is parked, cut off or can't be read, or its driver is gone, 2 configuration,
+    3 a server is silent.
     """
     pipeline = load_config(config)
     now_ms = time.time_ns() // 1_000_000
@@ -58,17 +57,8 @@ def command(
 
 
 def read_statuses(pipeline: Pipeline, now_ms: int) -> list[TableStatus]:
-    """Return the status of every table; silent brokers are waited for once."""
-    return [table_status(facts, now_ms) for facts in read_facts(pipeline, _reach(pipeline.kafka))]
-
-
-def _reach(kafka: Kafka) -> Cluster | UnavailableError:
-    cluster = Cluster(kafka)
-    try:
-        cluster.cluster_id()
-    except UnavailableError as silent:
-        return silent
-    return cluster
+    """Return the status of every table; silent servers are waited for once."""
+    return [table_status(facts, now_ms) for facts in read_facts(pipeline, Upstream.of(pipeline))]
 
 
 def exit_code(statuses: Sequence[TableStatus]) -> int:
@@ -101,12 +91,13 @@ def render_screen(pipeline: str, now_ms: int, statuses: Sequence[TableStatus]) -
             "unknown" if status.lag_records is None else f"{status.lag_records:,}",
             _freshness(status),
             _clock(status.last_commit_ms),
-            style="red" if status.state == PARKED else None,
+            style="red" if status.exit_code == 1 else None,
         )
     sums = [Text(_sum(one)) for one in statuses if one.totals is not None]
     # Text, since "topic[0]@7" is no markup.
     errors = [Text(f"{one.table}: {one.error}") for one in statuses if one.error is not None]
-    return Group(screen, *sums, *errors)
+    troubles = [Text(f"{one.table}: {said}") for one in statuses for said in one.troubles]
+    return Group(screen, *sums, *errors, *troubles)
 
 
 def _sum(status: TableStatus) -> str:
@@ -121,7 +112,7 @@ def _sum(status: TableStatus) -> str:
 
 
 def _freshness(status: TableStatus) -> str:
-    if status.lag_records == 0:
+    if status.lag_records == 0 and status.freshness_s == 0:
         return "caught up"
     return "unknown" if status.freshness_s is None else f"{status.freshness_s:,.1f} s"
 

@@ -71,6 +71,7 @@ class Connect:
                     name=str(name),
                     settings={k: v for k, v in one["info"]["config"].items() if _is_kept(k)},
                     failed=dict(_failed_parts(one["status"])),
+                    states=_states(one["status"]),
                 )
                 for name, one in sorted(answer.items())
             ]
@@ -92,9 +93,7 @@ class Connect:
         answer = self._call("GET", f"/connectors/{quote(name, safe='')}/status")
         if answer is None:
             return None
-        states = {"connector": str(answer["connector"]["state"])}
-        states |= {f"task {task['id']}": str(task["state"]) for task in answer["tasks"]}
-        return states
+        return _states(answer)
 
     def wait_running(self, name: str, timeout_s: float) -> None:
         """Return when the connector and at least one task run.
@@ -162,6 +161,11 @@ class Connect:
 
     def _unavailable(self, saw: str) -> UnavailableError:
         return UnavailableError(f"connect {self._url}", saw, remedy="start Kafka Connect")
+
+
+def _states(status: Mapping[str, Any]) -> dict[str, str]:
+    states = {"connector": str(status["connector"]["state"])}
+    return states | {f"task {task['id']}": str(task["state"]) for task in status["tasks"]}
 
 
 def _failed_parts(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pyiceberg.table import Table
@@ -11,8 +12,11 @@ from pyiceberg.table.snapshots import Snapshot
 
 from cdc_sink import config
 from cdc_sink.clients.catalog import load_table, open_files, read_text
+from cdc_sink.clients.connect import Connect
 from cdc_sink.clients.kafka import Cluster
-from cdc_sink.errors import CdcSinkError, UnavailableError
+from cdc_sink.errors import CdcSinkError
+from cdc_sink.table.connector_findings import ConnectorReading
+from cdc_sink.table.history import TableSnapshot, find_ledger
 from cdc_sink.table.lease import Lease
 from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, Ledger
 from cdc_sink.table.status import TableFacts
@@ -21,18 +25,31 @@ Answer = TypeVar("Answer")
 
 
 def read_ledger(table: Table) -> tuple[Ledger, dict[str, Any]] | None:
-    """Return the newest ledger on the main branch, and what its batch did; None for no ledger.
+    """Return the ledger that holds for the table, and what its batch did; None for no ledger.
 
-    Raises: StateError when there is one that can't be read.
+    Raises: StateError when there is one that can't be read, or nothing tells which state the rows have.
     """
-    for snapshot in _ancestry(table):
-        summary = snapshot.summary
-        text = None if summary is None else summary.additional_properties.get(LEDGER_KEY)
-        if summary is not None and text is not None:
-            where = f"{'.'.join(table.name())} table snapshot {snapshot.snapshot_id}"
-            batch = _batch_of(summary.additional_properties, snapshot.timestamp_ms)
-            return Ledger.from_json(text, where), batch
-    return None
+    where = ".".join(table.name())
+    found = find_ledger(map(_told, _ancestry(table)), table.properties.get(LEDGER_KEY), where)
+    if found is None:
+        return None
+    snapshot = table.snapshot_by_id(found.snapshot_id)
+    if snapshot is None or snapshot.summary is None:
+        return found.ledger, {}  # expired; the table's properties had the ledger
+    return found.ledger, _batch_of(snapshot.summary.additional_properties, snapshot.timestamp_ms)
+
+
+def _told(snapshot: Snapshot) -> TableSnapshot:
+    summary = snapshot.summary
+    operation = "" if summary is None else summary.operation.value
+    told = {} if summary is None else summary.additional_properties
+    return TableSnapshot(
+        snapshot.snapshot_id,
+        snapshot.parent_snapshot_id,
+        snapshot.sequence_number or 0,
+        operation,
+        told,
+    )
 
 
 def _ancestry(table: Table) -> Iterator[Snapshot]:
@@ -51,20 +68,53 @@ def _batch_of(summary: Mapping[str, str], committed_at_ms: int) -> dict[str, Any
     return {"committed_at_ms": committed_at_ms, **(batch if isinstance(batch, dict) else {})}
 
 
-def read_facts(
-    pipeline: config.Pipeline, cluster: Cluster | UnavailableError
-) -> Iterator[TableFacts]:
+@dataclass(frozen=True)
+class Upstream:
+    """What all tables have in common, asked once: the cluster, its id, and the connectors' states.
+
+    An error in the place of an answer: it is known to be silent, so that not every table waits for it.
+    `connectors` is None where no `connect` is configured.
+    """
+
+    cluster: Cluster | CdcSinkError
+    cluster_id: str | None
+    connectors: Sequence[ConnectorReading] | CdcSinkError | None
+
+    @classmethod
+    def of(cls, pipeline: config.Pipeline) -> Upstream:
+        """Ask them."""
+        cluster: Cluster | CdcSinkError
+        cluster_id = None
+        try:
+            cluster = Cluster(pipeline.kafka)
+            cluster_id = cluster.cluster_id()
+        except CdcSinkError as silent:
+            cluster = silent
+        return cls(cluster, cluster_id, _read_connectors(pipeline))
+
+
+def _read_connectors(
+    pipeline: config.Pipeline,
+) -> Sequence[ConnectorReading] | CdcSinkError | None:
+    if pipeline.connect is None:
+        return None
+    try:
+        return Connect.of(pipeline.connect).connectors()
+    except CdcSinkError as silent:
+        return silent
+
+
+def read_facts(pipeline: config.Pipeline, upstream: Upstream) -> Iterator[TableFacts]:
     """Yield what can be read about each table, in the configuration's order.
 
-    In:  `cluster` as an error = it is known to be silent, so that not every table waits for it.
     Out: a server that doesn't answer costs only its own facts; `failures` has the reason.
     """
     for table in pipeline.tables:
-        yield _read_table_facts(pipeline, table, cluster)
+        yield _read_table_facts(pipeline, table, upstream)
 
 
 def _read_table_facts(
-    pipeline: config.Pipeline, table: config.Table, cluster: Cluster | UnavailableError
+    pipeline: config.Pipeline, table: config.Table, upstream: Upstream
 ) -> TableFacts:
     failures: dict[str, CdcSinkError] = {}
 
@@ -77,15 +127,19 @@ def _read_table_facts(
 
     ledger, batch = attempt("ledger", lambda: _read_table_ledger(pipeline, table)) or (None, None)
     lease = attempt("lease", lambda: _read_lease(pipeline, table))
-    starts, ends = attempt("offsets", lambda: _read_ends(cluster, table.topic)) or (None, None)
+    ends = attempt("offsets", lambda: _read_ends(upstream.cluster, table.topic))
+    writers = attempt("connector", lambda: _writers(upstream.connectors, table.topic))
     return TableFacts(
         table=table.name,
         topic=table.topic,
         ledger=ledger,
         batch=batch,
         lease=lease,
-        start_offsets=starts,
-        end_offsets=ends,
+        start_offsets=ends.starts if ends else None,
+        end_offsets=ends.ends if ends else None,
+        cluster_id=upstream.cluster_id,
+        topic_id=ends.topic_id if ends else None,
+        connectors=writers,
         failures=failures,
     )
 
@@ -103,12 +157,29 @@ def _read_lease(pipeline: config.Pipeline, table: config.Table) -> Lease | None:
     return None if text is None else Lease.from_json(text)
 
 
-def _read_ends(
-    cluster: Cluster | UnavailableError, topic: str
-) -> tuple[dict[int, int], dict[int, int]]:
-    """Both ends of a topic; nothing for a topic that isn't there yet."""
-    if isinstance(cluster, UnavailableError):
+@dataclass(frozen=True)
+class _Ends:
+    topic_id: str | None
+    starts: Mapping[int, int]
+    ends: Mapping[int, int]
+
+
+def _read_ends(cluster: Cluster | CdcSinkError, topic: str) -> _Ends:
+    """A topic's id and both ends; nothing for a topic that isn't there."""
+    if isinstance(cluster, CdcSinkError):
         raise cluster
-    if cluster.topic(topic) is None:
-        return {}, {}
-    return cluster.start_offsets(topic), cluster.end_offsets(topic)
+    found = cluster.topic(topic)
+    if found is None:
+        return _Ends(None, {}, {})
+    return _Ends(found.topic_id, cluster.start_offsets(topic), cluster.end_offsets(topic))
+
+
+def _writers(
+    connectors: Sequence[ConnectorReading] | CdcSinkError | None, topic: str
+) -> Mapping[str, Mapping[str, str]] | None:
+    """The states of the connectors that write a topic, by name; None where Connect is not asked."""
+    if connectors is None:
+        return None
+    if isinstance(connectors, CdcSinkError):
+        raise connectors
+    return {one.name: one.states for one in connectors if one.writes(topic)}

@@ -21,8 +21,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from cdc_sink.clients.catalog import load_table, session_properties
-from cdc_sink.clients.kafka import Cluster
-from cdc_sink.clients.progress import read_facts
+from cdc_sink.clients.progress import Upstream, read_facts
 from cdc_sink.config import Pipeline
 from cdc_sink.errors import StateError, UnavailableError
 from cdc_sink.spark.jars import jars
@@ -55,7 +54,6 @@ class Demo:
         self._stack = Stack(folder.stack, say=say)
         self._lock: IO[str] | None = None
         self._run: Process | None = None
-        self._cluster: Cluster | None = None
         self._traffic: Traffic | None = None
 
     def __enter__(self) -> Self:
@@ -131,10 +129,10 @@ class Demo:
 
     def _look(self, doing: str, elapsed_s: float) -> Progress:
         self.require_running()
-        assert self._cluster is not None
         now_ms = time.time_ns() // 1_000_000
         statuses = [
-            table_status(facts, now_ms) for facts in read_facts(self.pipeline, self._cluster)
+            table_status(facts, now_ms)
+            for facts in read_facts(self.pipeline, Upstream.of(self.pipeline))
         ]
         for status in statuses:
             self._require_not_parked(status)
@@ -169,7 +167,6 @@ class Demo:
         self._say(f"opening the shop: {len(TABLES)} tables, {FIRST_CUSTOMERS} row changes")
         self._open_shop()
         self.pipeline = self._write_config()
-        self._cluster = Cluster(self.pipeline.kafka)
         self._say(f"starting the pipeline: cdc-sink run {shown(self.folder.config)}")
         self._run = self._start_pipeline()
         self._say("starting the Debezium connectors shop_pg and shop_my")

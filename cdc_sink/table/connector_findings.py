@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cdc_sink.change.envelope import Envelope
 from cdc_sink.change.unavailable import arrives_as_null
@@ -28,6 +28,7 @@ class ConnectorReading:
     name: str
     settings: Mapping[str, str]
     failed: Mapping[str, str]
+    states: Mapping[str, str] = field(default_factory=dict)  # of each part: connector, task 0 …
 
     def writes(self, topic: str) -> bool:
         """Whether the topic has this connector's prefix."""
@@ -137,8 +138,7 @@ def check_connectors(
         if not any(connector.writes(topic) for topic in topics):
             continue
         where = f"connector {connector.name}"
-        if not connector.failed:
-            yield Finding(where, "ok", "no part of it failed")
+        yield from _idle_parts(where, connector)
         for part, trace in connector.failed.items():
             if _REFUSED.search(trace):
                 yield _refused(f"{where} {part}", connector.name, trace, compatibility)
@@ -152,6 +152,26 @@ def check_connectors(
                     f"restart it: {_restart(connector.name)}",
                     1,
                 )
+
+
+def _idle_parts(where: str, connector: ConnectorReading) -> Iterator[Finding]:
+    """A part that neither runs nor FAILED writes nothing either."""
+    states = connector.states
+    idle = {p: s for p, s in states.items() if s not in ("RUNNING", "FAILED")}
+    if idle:
+        said = ", ".join(f"{part} is {state}" for part, state in idle.items())
+        verb = "resume" if {"PAUSED", "STOPPED"} & set(idle.values()) else "restart"
+        remedy = (
+            f"PUT /connectors/{connector.name}/resume"
+            if verb == "resume"
+            else _restart(connector.name)
+        )
+        yield Finding(where, "error", f"{said}: it writes nothing", remedy, 1)
+    elif states and not any(part.startswith("task") for part in states):
+        remedy = _restart(connector.name)
+        yield Finding(where, "error", "it has no task: it writes nothing", remedy, 1)
+    elif not connector.failed:
+        yield Finding(where, "ok", "runs" if states else "no part of it failed")
 
 
 def _refused(where: str, name: str, trace: str, compatibility: Mapping[str, str | None]) -> Finding:

@@ -2,12 +2,14 @@
 
 Rules this file owns: offset lag is counted in records and comes from the ledger, not from a
 consumer group; freshness is the age of the newest source change that is in the table while others
-wait, and 0 when none waits, so an idle table isn't stale; what can't be read is unknown, never 0.
+wait, and 0 when none waits, so an idle table isn't stale; what can't be read is unknown, never 0. Nothing is
+called caught up that is known to be cut off: another cluster or topic than the ledger's, a topic that is
+gone or has lost records, a connector that does not run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,7 +25,8 @@ DRIVER_GONE = "stopped (driver gone)"
 class TableFacts:
     """What was read about one table; None = isn't there yet, or `failures` says why not read.
 
-    `failures` has the parts `ledger`, `lease` and `offsets`.
+    `failures` has the parts `ledger`, `lease`, `offsets` and `connector`. `topic_id` is None where the topic
+    is missing; `connectors`: names and states, by part, of those that write the topic, None for unknown.
     """
 
     table: str
@@ -33,6 +36,9 @@ class TableFacts:
     lease: Lease | None = None
     start_offsets: Mapping[int, int] | None = None
     end_offsets: Mapping[int, int] | None = None
+    cluster_id: str | None = None
+    topic_id: str | None = None
+    connectors: Mapping[str, Mapping[str, str]] | None = None
     failures: Mapping[str, CdcSinkError] = field(default_factory=dict)
 
 
@@ -53,11 +59,12 @@ class TableStatus:
     batch: Mapping[str, Any] | None
     error: str | None
     failures: Mapping[str, CdcSinkError]
+    troubles: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0 fine, 1 parked or a part is wrong, 2 refused by a server, 3 a server is silent."""
-        if self.state == PARKED:
+        """0 fine, 1 parked, driver gone or a part is wrong, 2 refused by a server, 3 a server is silent."""
+        if self.state in (PARKED, DRIVER_GONE) or self.troubles:
             return 1
         # The gravest first: a refused user or a broken ledger doesn't pass by itself.
         codes = {failure.exit_code for failure in self.failures.values()}
@@ -80,6 +87,7 @@ class TableStatus:
             "quarantined": self.quarantined,
             "batch": None if self.batch is None else dict(self.batch),
             "error": self.error,
+            "troubles": list(self.troubles),
             "unread": {
                 part: f"{failure.where}: {failure.saw}" for part, failure in self.failures.items()
             },
@@ -88,14 +96,18 @@ class TableStatus:
 
 def table_status(facts: TableFacts, now_ms: int) -> TableStatus:
     """Return the status of one table at `now_ms`."""
-    lag = offset_lag(facts)
+    troubles = tuple(find_troubles(facts))
+    is_cut_off = _another_topic(facts) is not None
+    lag = None if is_cut_off else offset_lag(facts)
     batch = facts.batch or {}
     return TableStatus(
         table=facts.table,
         topic=facts.topic,
         state=state_of(facts, now_ms),
         lag_records=lag,
-        freshness_s=_freshness_s(lag, batch.get("newest_source_ts_ms"), now_ms),
+        freshness_s=_freshness_s(
+            None if lag == 0 and troubles else lag, batch.get("newest_source_ts_ms"), now_ms
+        ),
         last_commit_ms=batch.get("committed_at_ms"),
         next_offsets=None if facts.ledger is None else facts.ledger.next_offsets,
         end_offsets=facts.end_offsets,
@@ -104,7 +116,48 @@ def table_status(facts: TableFacts, now_ms: int) -> TableStatus:
         batch=facts.batch,
         error=None if facts.lease is None else facts.lease.error,
         failures=facts.failures,
+        troubles=troubles,
     )
+
+
+def find_troubles(facts: TableFacts) -> Iterator[str]:
+    """What is known to be wrong upstream of the table, a sentence each."""
+    cut_off = _another_topic(facts)
+    if cut_off is not None:
+        yield cut_off
+    elif facts.ledger is not None and facts.start_offsets:
+        applied = facts.ledger.next_offsets
+        lost = {p: o for p, o in facts.start_offsets.items() if o > applied.get(p, 0)}
+        for partition, offset in sorted(lost.items())[:1]:
+            yield (
+                f"partition {partition} begins at offset {offset}, the table's ledger ends at "
+                f"{applied.get(partition, 0)}: records were deleted before they were applied"
+            )
+    if facts.connectors is None:
+        return
+    if not facts.connectors:
+        yield f"no connector of Kafka Connect writes {facts.topic}"
+    for name, states in facts.connectors.items():
+        bad = {part: state for part, state in states.items() if state != "RUNNING"}
+        if bad:
+            said = ", ".join(f"{part} {state}" for part, state in bad.items())
+            yield f"connector {name} does not run: {said}"
+        elif not any(part.startswith("task") for part in states):
+            yield f"connector {name} has no task"
+
+
+def _another_topic(facts: TableFacts) -> str | None:
+    """The topic is not the one that the ledger has records of."""
+    ledger = facts.ledger
+    if ledger is None or facts.cluster_id is None or "offsets" in facts.failures:
+        return None
+    if facts.cluster_id != ledger.cluster_id:
+        return f"the brokers are cluster {facts.cluster_id}, the table's ledger has {ledger.cluster_id}"
+    if facts.topic_id is None:
+        return f"topic {facts.topic} is gone, though records of it were applied"
+    if facts.topic_id != ledger.topic_id:
+        return f"topic {facts.topic} was deleted and made again: its offsets begin anew"
+    return None
 
 
 def offset_lag(facts: TableFacts) -> int | None:

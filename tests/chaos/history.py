@@ -19,7 +19,7 @@ import yaml
 
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.kafka import Cluster
-from cdc_sink.clients.progress import read_facts
+from cdc_sink.clients.progress import Upstream, read_facts
 from cdc_sink.clients.verify import verify
 from cdc_sink.config import Pipeline, Target, load_config
 from cdc_sink.errors import UnavailableError
@@ -268,8 +268,8 @@ class History:
 
     def facts(self) -> dict[str, TableFacts]:
         """What tables, topics and leases say now."""
-        cluster = Cluster(self.pipeline.kafka)
-        return {one.table: one for one in read_facts(self.pipeline, cluster)}
+        upstream = Upstream.of(self.pipeline)
+        return {one.table: one for one in read_facts(self.pipeline, upstream)}
 
     def settle(self) -> None:
         """Send everybody home, wait until all is applied, and compare every row with the databases."""

@@ -16,6 +16,7 @@ from cdc_sink.table.ledger import Totals
 from cdc_sink.table.status import TableFacts, TableStatus, table_status
 
 NOW = 1_700_000_000_000
+LEDGER = ledger({})
 SILENT = UnavailableError("kafka b:1", "no answer", remedy="start it")
 BROKEN = StateError("table", "ledger can't be read", remedy="repair it")
 
@@ -33,6 +34,8 @@ def status(**facts: object) -> TableStatus:
         "lease": lease(),
         "start_offsets": {0: 0, 1: 0},
         "end_offsets": {0: 100, 1: 50},
+        "cluster_id": LEDGER.cluster_id,
+        "topic_id": LEDGER.topic_id,
         **facts,
     }
     return table_status(TableFacts(**values), NOW)  # type: ignore[arg-type]
@@ -159,10 +162,61 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
                 "quarantined": 0,
                 "batch": {"newest_source_ts_ms": NOW - 2_500, "committed_at_ms": NOW - 2_000},
                 "error": None,
+                "troubles": [],
                 "unread": {"lease": "kafka b:1: no answer"},
             }
         ],
     }
+
+
+RUNS = {"connector": "RUNNING", "task 0": "RUNNING"}
+AT_END: dict[str, object] = {"end_offsets": {0: 90, 1: 50}}
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"cluster_id": "other"}, "the brokers are cluster other"),
+        ({"topic_id": None, "start_offsets": {}, "end_offsets": {}}, "topic t is gone"),
+        ({"topic_id": "other"}, "topic t was deleted and made again"),
+        (
+            {"start_offsets": {0: 95, 1: 0}},
+            "partition 0 begins at offset 95, the table's ledger ends at 90",
+        ),
+        ({"connectors": {}}, "no connector of Kafka Connect writes t"),
+        (
+            {"connectors": {"pg": {**RUNS, "task 0": "FAILED"}}},
+            "connector pg does not run: task 0 FAILED",
+        ),
+        ({"connectors": {"pg": {**RUNS, "connector": "STOPPED"}}}, "connector STOPPED"),
+        ({"connectors": {"pg": {"connector": "RUNNING"}}}, "connector pg has no task"),
+    ],
+)
+def test_a_table_that_is_cut_off_is_never_called_caught_up(
+    facts: dict[str, object], said: str
+) -> None:
+    found = status(**{**AT_END, **facts})
+    assert [said in trouble for trouble in found.troubles] == [True]
+    assert (found.freshness_s, found.exit_code) == (
+        None if found.lag_records in (0, None) else 2.5,
+        1,
+    )
+
+
+def test_a_table_whose_writer_runs_has_no_trouble() -> None:
+    found = status(**AT_END, connectors={"pg": RUNS})
+    assert (found.troubles, found.freshness_s, found.exit_code) == ((), 0.0, 0)
+
+
+def test_a_driver_that_is_gone_ends_with_one() -> None:
+    assert status(lease=lease(age_ms=3_600_000)).exit_code == 1
+
+
+def test_what_could_not_be_asked_is_no_trouble() -> None:
+    found = status(
+        cluster_id=None, topic_id=None, failures={"offsets": SILENT, "connector": SILENT}
+    )
+    assert (found.troubles, found.exit_code) == ((), 3)
 
 
 def test_an_error_with_brackets_is_shown_whole() -> None:

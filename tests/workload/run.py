@@ -23,7 +23,7 @@ from pyspark.sql import SparkSession
 from cdc_sink.clients.catalog import session_properties
 from cdc_sink.clients.connect import Connect
 from cdc_sink.clients.kafka import Cluster
-from cdc_sink.clients.progress import read_facts
+from cdc_sink.clients.progress import Upstream, read_facts
 from cdc_sink.clients.verify import Verification, verify
 from cdc_sink.config import Pipeline, load_config
 from cdc_sink.errors import UnavailableError
@@ -146,7 +146,7 @@ class Run:
         try:
             if cluster.topic(marks) is None or not sum(cluster.end_offsets(marks).values()):
                 return "the connector has not delivered all"
-            facts = read_facts(self.pipeline, cluster)
+            facts = read_facts(self.pipeline, Upstream.of(self.pipeline))
         except UnavailableError:  # a topic just made has no leader yet
             return "Kafka does not answer"
         late = [one.table for one in facts if one.failures or not _is_applied(one)]
