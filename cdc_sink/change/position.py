@@ -83,6 +83,11 @@ def position_sql(connector: str, source_sql: str, fields: Collection[str]) -> st
     return _rule(connector).render(source_sql, fields)
 
 
+def positions_tie(connector: str) -> bool:
+    """Whether different changes of a key may share a position: of one transaction, or of one log event."""
+    return connector != "postgresql"
+
+
 def has_log_files(connector: str) -> bool:
     """Whether positions of this connector number the files of a log, which has a name."""
     return _RULES.get(connector) is _BINLOG

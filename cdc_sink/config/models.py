@@ -240,11 +240,22 @@ class Target:
         return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
 
     @property
+    def needs_one_partition_per_key(self) -> bool:
+        """Kafka's order has to order the changes of a key, and nobody vouches for its partition."""
+        settings = self.table
+        is_mirror = settings.mode == "mirror" and not settings.outbox
+        return is_mirror and settings.key_partition == "hashed"
+
+    @property
     def checkpoint(self) -> str:
         """Where Spark keeps the checkpoint of this table's query."""
         own = self.pipeline.checkpoint_of(self.table)
         # Offsets of an older generation may belong to a topic that is no more.
         return f"{own}.g{self.table.generation}" if self.table.generation else own
+
+    def beside(self, suffix: str) -> str:
+        """A table of ours beside the target for Spark SQL, quoted: its name with a suffix."""
+        return f"{self.identifier[:-1]}__{suffix}`"
 
     @property
     def dead_letters(self) -> str:

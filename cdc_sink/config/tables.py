@@ -80,6 +80,12 @@ class TableSettings(Frozen):
         description="write to an existing table that has no ledger of ours; default false: "
         "somebody else's table isn't touched unasked",
     )
+    key_partition: Literal["hashed", "fixed"] = Field(
+        default="hashed",
+        description="how the records of a topic with several partitions are spread: hashed, by Kafka's hash "
+        "of their key, which is looked at on samples; fixed, by something else that never changes for a key, "
+        "which is for you to know; default hashed: Kafka orders the changes of a key only in a partition",
+    )
     foreign_commits: Literal["stop", "accept"] = Field(
         default="stop",
         description="a table commit of another program that changed rows, such as a DELETE by hand: stop the "

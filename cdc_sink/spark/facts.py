@@ -27,7 +27,7 @@ _OF_RECORDS = (
     "bad_records",
     "truncates",
 )
-_OF_KEYS = ("upserted", "deleted", "split", "overtaken", "unfilled", "lacking", "unknown")
+_OF_KEYS = ("upserted", "deleted", "split", "tied", "overtaken", "unfilled", "lacking", "unknown")
 
 
 def passing(partitions: Sequence[int], has_aside: bool, exact: bool) -> list[Column]:
@@ -89,6 +89,7 @@ def remaining(fills: Sequence[str]) -> list[Column]:
         F.count_if(F.expr("op <> 'd'")).alias("upserted_keys"),
         F.count_if(F.expr("op = 'd'")).alias("deleted_keys"),
         F.count_if(F.expr("is_split")).alias("split_keys"),
+        F.count_if(F.expr("is_tied")).alias("tied_keys"),
         F.count_if(F.expr("is_overtaken")).alias("overtaken_keys"),
     ]
 

@@ -22,6 +22,7 @@ from cdc_sink.change.wire import (
     marked_fault,
 )
 from cdc_sink.errors import CdcSinkError, RecordError, RecordRef
+from cdc_sink.table.plan import TIED, TIED_REMEDY
 
 MARK = "cdc-sink"
 _LINE = re.compile(
@@ -189,7 +190,12 @@ def _event_id_sentence(_fault: Fault) -> tuple[str, str]:
     )
 
 
+def _tie_sentence(_fault: Fault) -> tuple[str, str]:
+    return (TIED, TIED_REMEDY)
+
+
 _SENTENCES = {
+    "tie": _tie_sentence,
     "event_id": _event_id_sentence,
     "frame": _frame_sentence,
     "key": _frame_sentence,

@@ -14,7 +14,7 @@ from cdc_sink.errors import StateError
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.kept import Kept
 from cdc_sink.spark.latest import Folded, FoldOptions, fillable, fold
-from cdc_sink.spark.moving import mark_outdated
+from cdc_sink.spark.moving import MovedDeletes
 from cdc_sink.spark.set_aside import settle_lacking, without_value
 from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.plan import Plan, Step, plan_batch
@@ -52,7 +52,8 @@ class Folding:
             )
         if ledger.moving is not None:
             self._require_positions()
-            new = mark_outdated(new, ledger.moving.deleted)
+            new = self.deletes(table).mark_outdated(new)
+        self.options = replace(self.options, moving=ledger.moving)
         folded = None
         if "aside" in new.columns:
             new, folded = self._settled(new, table, ledger)
@@ -63,6 +64,10 @@ class Folding:
     ) -> tuple[DataFrame, Folded, Step]:
         """What of letters can be applied now, folded, and how it reaches the table."""
         return *self._settled(marked, table, ledger), Step.MERGE
+
+    def deletes(self, table: IcebergTable) -> MovedDeletes:
+        """What was deleted while keys move."""
+        return MovedDeletes(table.spark, self.target)
 
     def _require_positions(self) -> None:
         settings = self.target.table
@@ -113,7 +118,12 @@ class Folding:
         if not folded.facts.lacking_keys:
             return marked, folded
         try:
-            lacking = without_value(folded, table, nulls_left_out=self.options.nulls_left_out)
+            lacking = without_value(
+                folded,
+                table,
+                nulls_left_out=self.options.nulls_left_out,
+                is_moving=self.options.moving is not None,
+            )
             if lacking.isEmpty():
                 return marked, folded
             settled = self.kept.keep(settle_lacking(marked, lacking, self.target))

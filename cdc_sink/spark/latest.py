@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, Observation, Window, WindowSpec
+from pyspark.sql import Column, DataFrame, Observation, Window, WindowSpec
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, MapType, StringType, StructType
 
@@ -36,6 +36,7 @@ from cdc_sink.spark.faults import fault_sql
 from cdc_sink.spark.kept import release
 from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.merge_sql import key_alias
+from cdc_sink.table.moving import Moving
 from cdc_sink.table.plan import BatchFacts
 
 _NO_BYTES = "CAST(NULL AS BINARY)"
@@ -83,6 +84,7 @@ class FoldOptions:
     `fills`: columns whose unavailable values are looked for in older changes of the batch.
     `every`: nothing is folded, each event stays a row; what the connector left out is null then.
     `nulls_left_out`: a NULL before a value that was left out is that value; else nobody has it.
+    `moving`: keys may lie in two partitions. `ties`: different changes may share a position.
     """
 
     exact: bool = False
@@ -90,6 +92,8 @@ class FoldOptions:
     ignores_truncates: bool = False
     every: bool = False
     nulls_left_out: bool = False
+    moving: Moving | None = None
+    ties: bool = False
 
 
 def fold(
@@ -165,6 +169,7 @@ def _every(changes: DataFrame) -> DataFrame:
             "missing": F.expr("CAST(array() AS ARRAY<STRING>)"),
             "is_unknown": F.lit(False),
             "is_split": F.lit(False),
+            "is_tied": F.lit(False),
             "is_overtaken": F.lit(False),
         }
     )
@@ -182,7 +187,10 @@ def _last(changes: DataFrame, options: FoldOptions) -> DataFrame:
         f"{by_position} AS order_lo".format("lo"),
     )
     of_key = Window.partitionBy(*[F.expr(key_alias(i)) for i in range(len(names))])
-    newest_first = of_key.orderBy(*[F.desc(name) for name in ORDER])
+    # A row of a source snapshot is older than stream events at its position.
+    is_stream = [F.expr(IS_STREAM).desc()] if options.moving else []
+    *place, offset = ORDER
+    newest_first = of_key.orderBy(*map(F.desc, place), *is_stream, F.desc(offset))
     # In the order of the row number, so that one operator serves all of them.
     whole = newest_first.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
     split = F.min("partition").over(whole) != F.max("partition").over(whole)
@@ -190,10 +198,26 @@ def _last(changes: DataFrame, options: FoldOptions) -> DataFrame:
     ordered = ordered.withColumns(
         {"is_split": split, "is_overtaken": F.lit(False) if options.exact else overtaken}
     )
+    ordered = ordered.withColumn("is_tied", _is_tied(ordered, len(names), options))
     if options.fills:
         ordered = _with_images(ordered, whole, options)
     newest = ordered.withColumn("newest", F.row_number().over(newest_first)).where("newest = 1")
-    return _filled(newest, options.fills)
+    return _filled(newest, options)
+
+
+def _is_tied(ordered: DataFrame, keys: int, options: FoldOptions) -> Column:
+    """Another change of the key has the same position in another partition, and is not the same change."""
+    if options.moving is None or not options.ties:
+        return F.lit(False)
+    of_place = [F.expr(key_alias(i)) for i in range(keys)]
+    of_place += [F.col("order_hi"), F.col("order_lo"), F.expr(IS_STREAM)]
+    at_place = Window.partitionBy(*of_place)
+    kind = ordered.schema["after"].dataType
+    assert isinstance(kind, StructType)
+    hashable = [f.name for f in kind.fields if "map<" not in f.dataType.simpleString()]
+    change = F.xxhash64("op", *[F.expr(f"after.{quote(name)}") for name in hashable])
+    differ = F.min(change).over(at_place) != F.max(change).over(at_place)
+    return differ & (F.min("partition").over(at_place) != F.max("partition").over(at_place))
 
 
 def _with_images(ordered: DataFrame, whole: WindowSpec, options: FoldOptions) -> DataFrame:
@@ -208,7 +232,7 @@ def _with_images(ordered: DataFrame, whole: WindowSpec, options: FoldOptions) ->
 
 
 def known_sql(name: str, nulls_left_out: bool) -> str:
-    """What a change knows of a column: struct<known, value>; null where the connector left it out.
+    """What a change knows of a column: struct<known, value, partition>; null where the connector left it out.
 
     After a delete there is no image before: `known` is false. So it is for a NULL that the connector would
     not have left out: the column came later than this change.
@@ -216,14 +240,18 @@ def known_sql(name: str, nulls_left_out: bool) -> str:
     value = f"after.{quote(name)}"
     known = "true" if nulls_left_out else f"{value} IS NOT NULL"
     return (
-        f"CASE WHEN op = 'd' THEN named_struct('known', false, 'value', {value}) "
+        f"CASE WHEN op = 'd' THEN named_struct('known', false, 'value', {value}, 'partition', partition) "
         f"WHEN NOT array_contains(unavailable, {literal(name)}) "
-        f"THEN named_struct('known', {known}, 'value', {value}) END"
+        f"THEN named_struct('known', {known}, 'value', {value}, 'partition', partition) END"
     )
 
 
-def _filled(newest: DataFrame, fills: Sequence[str]) -> DataFrame:
-    """Complete the last images from the older ones; say what is missing still, and what nobody knows."""
+def _filled(newest: DataFrame, options: FoldOptions) -> DataFrame:
+    """Complete the last images from the older ones; say what is missing still, and what nobody knows.
+
+    While keys move, an image of another partition may have one behind it that still waits: nobody knows then.
+    """
+    fills, moving = options.fills, options.moving
     if not fills:
         return newest.withColumns(
             {"missing": F.expr("IF(op = 'd', CAST(array() AS ARRAY<STRING>), unavailable)"),
@@ -238,11 +266,14 @@ def _filled(newest: DataFrame, fills: Sequence[str]) -> DataFrame:
             value = f"IF({lacks[name]}, image{numbers[name]}.value, {value})"
         parts.append(f"{literal(name)}, {value}")
     is_row = "op <> 'd' AND size(unavailable) > 0"
+    known = "image{0}.known"
+    if moving is not None:
+        known = "(image{0}.known AND image{0}.partition = partition)" if moving.once else "false"
     missing = [
-        f"IF({lacks[n]} AND NOT coalesce(image{i}.known, false), {literal(n)}, NULL)"
+        f"IF({lacks[n]} AND NOT coalesce({known.format(i)}, false), {literal(n)}, NULL)"
         for n, i in numbers.items()
     ]
-    deleted = [f"({lacks[n]} AND NOT image{i}.known)" for n, i in numbers.items()]
+    deleted = [f"({lacks[n]} AND NOT {known.format(i)})" for n, i in numbers.items()]
     return newest.withColumns(
         {
             "after": F.expr(f"IF({is_row}, named_struct({', '.join(parts)}), after)"),

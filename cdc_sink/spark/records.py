@@ -25,6 +25,7 @@ from cdc_sink.spark.faults import (
 )
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.inputs import Input
+from cdc_sink.spark.key_sample import KeySample
 from cdc_sink.spark.locate import JOB_FAILED, first_failing
 from cdc_sink.spark.moved_keys import Past, complete_moved
 from cdc_sink.spark.moving import TopicNow
@@ -33,6 +34,7 @@ from cdc_sink.spark.sink import Sink, ValuesLacking
 from cdc_sink.table.columns import Column
 from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.offsets import OffsetRange
+from cdc_sink.table.partitioning import Placed
 from cdc_sink.table.plan import NEW_LOG_REMEDY, BatchFacts
 from cdc_sink.table.writer_schemas import WriterSchemas
 
@@ -53,6 +55,9 @@ class Topic(Protocol):
 
     def starts(self) -> Mapping[int, int]:
         """The offset of the oldest record of each partition."""
+
+    def oldest(self) -> list[Placed]:
+        """Some of the oldest records of each partition, as far as they have a key."""
 
     def partitions(self) -> int:
         """How many partitions it has now."""
@@ -141,18 +146,21 @@ class RecordWriter:
         self._know_log(records, columns, ledger)
         waits_for_letters = bool(ledger and ledger.quarantined) and not self.of_events
         if not self._sets_aside and not waits_for_letters:
-            framed = self.input.framed(records)
+            sample = KeySample()
+            framed = self.input.framed(self._sampled(records, sample))
             changes = decode(framed, self._in_use(framed), columns)
-            return self.sink.apply(changes, batch_id, self._now(), self._batch)
+            return self.sink.apply(changes, batch_id, self._now(sample), self._batch)
         with self.sink.folding.kept:
-            changes = self._decode_tolerantly(self.topic.whole(records), columns)
+            sample = KeySample()
+            whole = self._sampled(self.topic.whole(records), sample)
+            changes = self._decode_tolerantly(whole, columns)
             quarantined = None if self.of_events else self._quarantined_keys(columns)
             marked = mark_aside(changes, quarantined, self.sink.folding.kept)
             if self.sink.target.table.bad_record == "stop":
                 require_no_fault(marked)
             marks = ledger.high_water if ledger else {}
             whole, self._keys_move = self._completed(marked, table, columns, marks)
-            return self.sink.apply(whole, batch_id, self._now(), self._batch)
+            return self.sink.apply(whole, batch_id, self._now(sample), self._batch)
 
     @property
     def of_events(self) -> bool:
@@ -176,7 +184,11 @@ class RecordWriter:
         )
         return whole, halves > 0
 
-    def _now(self) -> TopicNow:
+    def _sampled(self, records: DataFrame, sample: KeySample) -> DataFrame:
+        """Look at the keys of a few records by the way, where they have to tell the partition."""
+        return sample.observed(records) if self.sink.target.needs_one_partition_per_key else records
+
+    def _now(self, sample: KeySample) -> TopicNow:
         ids = tuple(sorted(self.schemas.keys))
         return TopicNow(
             self.topic.partitions(),
@@ -184,6 +196,8 @@ class RecordWriter:
             self.topic.ends,
             self.schemas.log,
             self.schemas.fingerprints,
+            self.topic.oldest,
+            sample.get,
         )
 
     def _know_log(
@@ -267,8 +281,9 @@ class RecordWriter:
         new_values = {i: self.input.schema(i) for i in set(values) - set(self.schemas.values)}
         new_keys = {i: self.input.schema(i) for i in set(keys) - set(self.schemas.keys)}
         self.schemas = self.schemas.plus(new_values, new_keys)
+        folding = self.sink.folding
+        folding.options = replace(folding.options, ties=self.schemas.positions_tie)
         if self.schemas.leave_out_nulls:
-            folding = self.sink.folding
             folding.options = replace(folding.options, nulls_left_out=True)
 
     def _table(self) -> tuple[IcebergTable | None, tuple[Column, ...]]:

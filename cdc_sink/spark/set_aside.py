@@ -19,6 +19,7 @@ from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.kept import Kept
 from cdc_sink.spark.latest import Folded
 from cdc_sink.spark.shape import key_names
+from cdc_sink.table.columns import CDC_COLUMN
 from cdc_sink.table.dead_letters import KEY_QUARANTINED, UNAVAILABLE_VALUE, message_sql
 from cdc_sink.table.merge_sql import key_alias
 
@@ -73,10 +74,13 @@ def require_no_fault(changes: DataFrame) -> None:
         )
 
 
-def without_value(folded: Folded, table: IcebergTable, *, nulls_left_out: bool) -> DataFrame:
+def without_value(
+    folded: Folded, table: IcebergTable, *, nulls_left_out: bool, is_moving: bool = False
+) -> DataFrame:
     """Rows of a fold that lack a value which nobody has: neither the batch nor the stored row.
 
-    In:  a fold that looked into the whole batch; the table it is for, not evolved yet.
+    In:  a fold that looked into the whole batch; the table it is for, not evolved yet; whether keys may be
+         moving: a stored row of another partition may have a change behind it that still waits.
     Out: its rows, `missing` names only columns that the stored row can't fill.
     """
     called = table.names_at(table.snapshot_id)
@@ -89,11 +93,14 @@ def without_value(folded: Folded, table: IcebergTable, *, nulls_left_out: bool) 
     stored = table.rows_at(table.snapshot_id).selectExpr(
         *[f"{quote(called[name])} AS {key_alias(i)}" for i, name in enumerate(names)],
         f"array_except(CAST(array({', '.join(nulls)}) AS ARRAY<STRING>), array(NULL)) AS nulls",
+        f"{quote(CDC_COLUMN)}.partition AS stored_in",
     )
     lacking = folded.rows.where("size(missing) > 0")
-    still = F.expr("IF(nulls IS NULL, missing, array_intersect(missing, nulls))")
-    asked = lacking.where("NOT is_unknown").join(stored, stored.columns[:-1], "left")
-    unfilled = asked.withColumn("missing", still).where("size(missing) > 0").drop("nulls")
+    moved = "NOT (stored_in <=> partition)" if is_moving else "false"
+    still = F.expr(f"IF(nulls IS NULL OR {moved}, missing, array_intersect(missing, nulls))")
+    asked = lacking.where("NOT is_unknown").join(stored, stored.columns[:-2], "left")
+    unfilled = asked.withColumn("missing", still).where("size(missing) > 0")
+    unfilled = unfilled.drop("nulls", "stored_in")
     return lacking.where("is_unknown").unionByName(unfilled)
 
 

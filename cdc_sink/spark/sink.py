@@ -37,22 +37,28 @@ from cdc_sink.spark.failpoints import (
     TABLE_OPENED,
     failpoint,
 )
+from cdc_sink.spark.faults import fault_sql
 from cdc_sink.spark.folding import Folding
 from cdc_sink.spark.iceberg import IcebergTable, stamped
 from cdc_sink.spark.latest import Folded, not_in, require_applicable
-from cdc_sink.spark.moving import TopicNow, deletes_of
+from cdc_sink.spark.moving import TopicNow
 from cdc_sink.spark.shape import Shape, key_names
 from cdc_sink.table.columns import CDC_COLUMN
 from cdc_sink.table.dead_letters import NAMED_BY, State
 from cdc_sink.table.guard import newer_sql
 from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, Claim, Ledger
+from cdc_sink.table.moving import grown_before
 from cdc_sink.table.offsets import OffsetRange, require_continuous
 from cdc_sink.table.one_source import require_same_schemas
 from cdc_sink.table.one_table import OneTable
+from cdc_sink.table.partitioning import counts_before, elsewhere, not_hashed, require_hashed
 from cdc_sink.table.plan import BatchFacts, Plan, Step
 
 GUARDED = f"t.{quote(CDC_COLUMN)}"
 
+# A change and a stored row of one position in two partitions.
+_TIE = fault_sql("'tie'", "CAST(NULL AS BINARY)", record="s.{}")
+TIED = f"CAST({_TIE} AS BOOLEAN)"
 ENGINES: dict[Step, Engine] = {Step.APPEND: append, Step.REPLACE: append, Step.MERGE: merge}
 
 
@@ -103,10 +109,13 @@ class Sink:
         ledger = self._require_ledger(table)
         if batch is not None:
             require_continuous(batch, ledger.next_offsets, self.target.where)
+        was_moving = ledger.moving is not None
         if topic is not None:
             known = require_same_schemas(ledger.fingerprints, topic.fingerprints, self.target.where)
-            ledger = replace(ledger, fingerprints=known)
+            ledger = self._begun(replace(ledger, fingerprints=known), topic)
             ledger = ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends, topic.log)
+        if ledger.moving is not None and not was_moving and self._is_mirror:
+            self.folding.deletes(table).forget()  # of an earlier phase
         failpoint(TABLE_OPENED)
         new = not_in(ledger, changes)
         if self.target.table.order == "source":
@@ -122,11 +131,16 @@ class Sink:
                 table.keep_copy()  # a crash may have come between the table commit and the copy
             else:
                 plan = self._put_letters(new, plan, ledger, batch_id)
-                plan = self._remember_deletes(plan, folded)
+                self._require_hashed(ledger, topic)
+                if ledger.moving is not None and folded.facts.deleted_keys:
+                    self.folding.deletes(table).remember(folded.rows)
                 table = self.shape.evolve(table, changes)
-                guard = newer_sql("s.cdc", GUARDED) if ledger.moving else None
+                tied = TIED if self.folding.options.ties else None
+                guard = newer_sql("s.cdc", GUARDED, tied) if ledger.moving else None
                 counters = {"batch_id": batch_id, **folded.facts.counters()}
                 self._commit(table, plan, folded, counters, guard=guard)
+                if was_moving and plan.ledger.moving is None:
+                    self.folding.deletes(table).forget()
         finally:
             folded.release()
         return folded.facts
@@ -157,6 +171,10 @@ class Sink:
             folded.release()
         return count
 
+    @property
+    def _is_mirror(self) -> bool:
+        return self.target.table.mode == "mirror"
+
     def _letters_of(self, changes: DataFrame) -> DataFrame:
         own = {"table": F.lit(self.target.where), "topic_id": F.lit(self.claim.topic_id)}
         return changes.withColumns(own).select(*NAMED_BY)
@@ -181,12 +199,24 @@ class Sink:
         waiting = count_of(letters.waiting())
         return replace(plan, ledger=replace(plan.ledger, quarantined=waiting))
 
-    def _remember_deletes(self, plan: Plan, folded: Folded) -> Plan:
-        moving = plan.ledger.moving
-        if moving is None or folded.facts.deleted_keys == 0:
-            return plan
-        moving = moving.with_deletes(deletes_of(folded.rows), self.target.where)
-        return replace(plan, ledger=replace(plan.ledger, moving=moving))
+    def _begun(self, ledger: Ledger, topic: TopicNow) -> Ledger:
+        """At the table's first batch: look whether the topic grew before."""
+        if ledger.key_schema_ids or not self._spreads_by_hash(topic):
+            return ledger
+        oldest = topic.oldest()
+        counts = counts_before(oldest, topic.partitions)
+        if counts is None:
+            stray = elsewhere(oldest, topic.partitions)[0]
+            raise not_hashed(stray, topic.partitions, ledger.topic, self.target.where)
+        return replace(ledger, moving=grown_before(topic.partitions, counts))
+
+    def _require_hashed(self, ledger: Ledger, topic: TopicNow | None) -> None:
+        if topic is not None and ledger.moving is None and self._spreads_by_hash(topic):
+            where = self.target.where
+            require_hashed(topic.sampled(), topic.partitions, ledger.topic, where)
+
+    def _spreads_by_hash(self, topic: TopicNow) -> bool:
+        return topic.partitions > 1 and self.target.needs_one_partition_per_key
 
     def _commit(
         self,
@@ -221,6 +251,7 @@ class Sink:
             key_columns=key_names(folded.rows),
             is_partitioned=table.java.spec().isPartitioned(),
             fills=tuple(folded.facts.lacking),
+            is_moving=self.folding.options.moving is not None,
             keeps_nulls=self.folding.options.nulls_left_out,
             rows=folded.rows.withColumns(
                 {"topic": F.lit(self.claim.topic), "cdc": F.expr(self._cdc())}

@@ -13,11 +13,14 @@ from cdc_sink.change.framing import HEADER_WIRES
 from cdc_sink.clients.kafka import Cluster, spark_kafka_options
 from cdc_sink.config import Target
 from cdc_sink.errors import StateError
+from cdc_sink.table.partitioning import Placed
 
 # Above this many records a Kafka partition is read by several tasks; below it, one is cheaper.
 RECORDS_PER_TASK = 25_000
 # After every poll Spark asks for the topic's ends and with that forgets what was fetched ahead: a poll should
 # take a whole fetch (1 MiB). At the end of a topic that question waits behind a fetch for more records.
+# Records of a topic whose place tells, all partitions together, whether it grew before.
+OLDEST = 1_000
 FETCHING = {"kafka.max.poll.records": "4000", "kafka.fetch.max.wait.ms": "10"}
 
 
@@ -48,6 +51,17 @@ class KafkaTopic:
     def starts(self) -> Mapping[int, int]:
         """The offset of the oldest record of each partition."""
         return self.cluster.start_offsets(self.target.table.topic)
+
+    def oldest(self) -> list[Placed]:
+        """Some of the oldest records of each partition, as far as they have a key; one small job."""
+        starts, ends = self.starts(), self.ends()
+        most = max(10, OLDEST // max(1, len(starts)))
+        spans = {p: (start, min(ends[p], start + most)) for p, start in starts.items()}
+        read = {p: span for p, span in spans.items() if span[0] < span[1]}
+        if not read:
+            return []
+        rows = self._read(read).where("key IS NOT NULL").select("key", "partition").collect()
+        return [Placed(bytes(row["key"]), row["partition"]) for row in rows]
 
     def partitions(self) -> int:
         """How many partitions it has now.

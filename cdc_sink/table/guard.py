@@ -6,8 +6,10 @@ key may have changed partition, and when records come back from the dead letters
 Rules owned here, the first that decides counts:
 - A greater generation outranks all older ones.
 - Inside one partition the greater offset is newer. An equal one is the same record.
-- Between partitions the source position decides, which is commit order. Equal positions are one change that
-  was delivered twice, so either may stand.
+- Between partitions the source position decides, which is commit order. Equal positions of PostgreSQL are one
+  change that was delivered twice, so either may stand. Other connectors give one position to all changes of a
+  transaction, or of an event of the log: nothing tells which of two is newer, and `tied` says what happens.
+- A row of a source snapshot is older than any stream event at its position.
 - A row of a source snapshot that PostgreSQL took before it saw a commit has no first number (0): every stream
   event is newer.
 - A stored row that says nothing of its origin is older than any change.
@@ -47,8 +49,11 @@ def is_newer(change: Place, stored: Place | None) -> bool:
     return (change.pos_hi, change.pos_lo) >= (stored.pos_hi, stored.pos_lo)
 
 
-def newer_sql(change: str, stored: str) -> str:
-    """Render `is_newer` over two `_cdc` structs."""
+def newer_sql(change: str, stored: str, tied: str | None = None) -> str:
+    """Render `is_newer` over two `_cdc` structs.
+
+    In: `tied`, the SQL for two changes of one position in two partitions; None where they are the same.
+    """
     place = "struct({0}.pos_hi, {0}.pos_lo)"
     return (
         f"(CASE WHEN {stored} IS NULL OR {stored}.generation IS NULL THEN true "
@@ -58,5 +63,8 @@ def newer_sql(change: str, stored: str) -> str:
         f"WHEN {stored}.pos_hi IS NULL OR {stored}.pos_lo IS NULL THEN true "
         f"WHEN {stored}.op = 'r' AND {stored}.pos_hi = 0 THEN true "
         f"WHEN {change}.pos_hi IS NULL OR {change}.pos_lo IS NULL THEN false "
-        f"ELSE {place.format(change)} >= {place.format(stored)} END)"
+        f"WHEN {stored}.op = 'r' AND {change}.op <> 'r' "
+        f"AND {place.format(change)} = {place.format(stored)} THEN true "
+        + (f"WHEN {place.format(change)} = {place.format(stored)} THEN {tied} " if tied else "")
+        + f"ELSE {place.format(change)} >= {place.format(stored)} END)"
     )

@@ -19,12 +19,14 @@ class Fill:
     """Columns of which the stored row may keep its value: where the view's `missing` names them.
 
     `otherwise` is the SQL that takes the place of `cdc` in a new row, which has no value to keep; and that of
-    a stored NULL, which is older than the value, unless `keeps_nulls`.
+    a stored NULL, which is older than the value, unless `keeps_nulls`. `only_if`: a condition on the two rows
+    without which a stored value is not the one before.
     """
 
     columns: tuple[str, ...] = ()
     otherwise: str = "NULL"
     keeps_nulls: bool = False
+    only_if: str | None = None
 
 
 def merge_sql(
@@ -51,6 +53,8 @@ def merge_sql(
         stored = f"t.{quote(name)}"
         if not fill.keeps_nulls:
             stored = f"coalesce({stored}, {fill.otherwise})"
+        if fill.only_if:
+            stored = f"IF({fill.only_if}, {stored}, {fill.otherwise})"
         return f"IF(array_contains(s.missing, {literal(name)}), {stored}, {value})"
 
     sets = [f"t.{quote(n)} = {new_value(n)}" for n in names if n not in key_columns]

@@ -10,9 +10,15 @@ Rules owned here:
   key may also move between two old ones. A connector that was not told yet goes on as before; the first
   record in a new partition proves that it was.
 - It begins with the first batch that holds a key of another schema.
+- It begins with a table's first batch where the topic's oldest records tell that it grew before: they lie
+  where a smaller number of partitions put them. A record in the last partition proves that the connector was
+  told.
 - It ends when all partitions are applied up to the ends they had at a moment when the connector surely knew:
   whatever lies behind them was sent after all older changes of its key.
-- The deletes of that time are remembered by a digest of the key. Too many of them stop the table.
+- The deletes of that time are remembered in a small table beside the target; see spark/moving.py.
+- A value that the connector left out is the one of the change before. That change may still wait in another
+  partition. Where keys move once, a change before in the same partition is the last one before; else nothing
+  tells.
 
 Source: Kafka's default partitioner hashes key bytes; a source task has one producer per topic (Kafka 4.3).
 """
@@ -20,13 +26,8 @@ Source: Kafka's default partitioner hashes key bytes; a source task has one prod
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
-
-from cdc_sink.change.position import SourcePosition
-from cdc_sink.errors import StateError
-
-MOST_DELETES = 20_000  # 60 bytes each, in the summary of every table snapshot until it is over
 
 Offsets = Mapping[int, int]
 
@@ -36,36 +37,17 @@ class Moving:
     """Keys may have moved.
 
     `grown_from` is the number of partitions before the topic grew, `until` the offsets that end it: None as
-    long as the connector may not know of the new partitions. `deleted`: digest of a key → its delete's place.
+    long as the connector may not know of the new partitions. `once`: no key moves a second time meanwhile.
     """
 
     grown_from: int
     until: Offsets | None = None
-    deleted: Mapping[str, SourcePosition] = field(default_factory=dict)
-
-    def with_deletes(self, deleted: Mapping[str, SourcePosition], where: str) -> Moving:
-        """The same with more deletes.
-
-        Raises: StateError when they are too many to be remembered.
-        """
-        merged = dict(self.deleted)
-        for digest, position in deleted.items():
-            merged[digest] = max(position, merged.get(digest, position))
-        if len(merged) > MOST_DELETES:
-            raise StateError(
-                where,
-                f"keys are changing their partition, and more than {MOST_DELETES:,} rows were deleted "
-                "meanwhile: which of two changes in two partitions is newer can't be told any more",
-                data="the batch was not applied, its offsets were not committed",
-                remedy="rebuild the table with `cdc-sink backfill` into a new target",
-            )
-        return replace(self, deleted=merged)
+    once: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Render as part of the ledger."""
         until = None if self.until is None else {str(p): o for p, o in self.until.items()}
-        deleted = {digest: [p.hi, p.lo] for digest, p in self.deleted.items()}
-        return {"grown_from": self.grown_from, "until": until, "deleted": deleted}
+        return {"grown_from": self.grown_from, "until": until, "once": self.once}
 
     @classmethod
     def from_json(cls, seen: Mapping[str, Any]) -> Moving:
@@ -74,8 +56,16 @@ class Moving:
         return cls(
             seen["grown_from"],
             None if until is None else {int(p): o for p, o in until.items()},
-            {digest: SourcePosition(*p) for digest, p in seen["deleted"].items()},
+            seen.get("once", False),
         )
+
+
+def grown_before(partitions: int, counts: tuple[int, ...]) -> Moving | None:
+    """Whether keys may be moving when a table is begun.
+
+    In: the smaller partition counts that explain the topic's oldest records; none where today's does.
+    """
+    return Moving(partitions - 1, once=len(counts) == 1) if counts else None
 
 
 def next_moving(
@@ -92,13 +82,11 @@ def next_moving(
          the topic's end offsets now.
     """
     if partitions > len(next_offsets):
-        deleted = moving.deleted if moving else {}
-        return Moving(len(next_offsets), None, deleted)
+        return Moving(len(next_offsets), None, once=moving is None)
     if has_new_key_schema:
         grown_from = moving.grown_from if moving else partitions
-        deleted = moving.deleted if moving else {}
         waits = moving is not None and moving.until is None
-        return Moving(grown_from, None if waits else ends(), deleted)
+        return Moving(grown_from, None if waits else ends(), once=moving is None)
     if moving is None:
         return None
     if moving.until is None:

@@ -14,11 +14,22 @@ from cdc_sink.change.origin import Origin
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
 from cdc_sink.table.ledger import Ledger, Totals
+from cdc_sink.table.offsets import NOT_APPLIED
 from cdc_sink.table.one_source import require_one_origin
 
 MOST_BAD_ALONE = 100
 NEW_LOG_REMEDY = (
     "let the connector take a new snapshot into a new topic, and build a new table from it"
+)
+
+
+TIED = (
+    "two changes of one key have the same position in the source's log and lie in two partitions: one "
+    "transaction was written while the keys changed their partition, and nothing tells which is newer"
+)
+TIED_REMEDY = (
+    "let the connector take a new source snapshot into a new topic, whose partitions stay as they are, and "
+    "raise `generation` of this table"
 )
 
 
@@ -30,6 +41,7 @@ class BatchFacts:
     Of these, `unknown_keys` were deleted in the batch before, so that no stored row has it either, and in
     `unfilled_keys` the older events were not looked at yet. `lacking` counts by column.
     `origins`: the least and the greatest origin of the changes, one if they are the same.
+    `tied_keys` have different changes of one position in two partitions.
     `overtaken_keys` have changes behind the one of the greatest position, where the fold went by it.
     `newest_falling_ts_ms` is of changes that lie below those before them in the batch, but are newer.
     """
@@ -51,6 +63,7 @@ class BatchFacts:
     origins: tuple[Origin, ...] = ()
     newest_redelivered_ts_ms: int | None = None
     newest_falling_ts_ms: int | None = None
+    tied_keys: int = 0
     dead_letters: int = 0
     bad_records: int = 0
     truncates: int = 0
@@ -229,14 +242,16 @@ def _require_known_partition(facts: BatchFacts, ledger: Ledger, where: str) -> N
 
 def _require_order(facts: BatchFacts, ledger: Ledger, where: str) -> None:
     _require_known_partition(facts, ledger, where)
+    if facts.tied_keys:
+        raise StateError(where, TIED, data=NOT_APPLIED, remedy=TIED_REMEDY)
     if facts.split_keys and ledger.moving is None:
         raise StateError(
             where,
             f"{facts.split_keys} keys have changes in more than one partition of {ledger.topic}, "
             "in one batch",
             data="the batch was not applied, its offsets were not committed",
-            remedy="look for a changed key schema or a custom partitioner on the connector, then "
-            "rebuild the table with `cdc-sink backfill` into a new target",
+            remedy="remove the partitioner or the transform that spreads them, and let the connector take a "
+            "new source snapshot into a new topic; then raise `generation` of this table",
         )
 
 

@@ -19,7 +19,7 @@ from cdc_sink.change.avro_types import (
     value_fault_reason,
 )
 from cdc_sink.change.envelope import AvroField, Envelope, parse_key, with_options
-from cdc_sink.change.position import has_log_files
+from cdc_sink.change.position import has_log_files, positions_tie
 from cdc_sink.change.text import text_fault_reason, text_sql
 from cdc_sink.change.unavailable import LEAVE_OUT_NULLS
 from cdc_sink.errors import SchemaError
@@ -151,6 +151,11 @@ class WriterSchemas:
     def leave_out_nulls(self) -> bool:
         """The connector that writes these schemas leaves NULLs out as it does other values."""
         return any(e.connector in LEAVE_OUT_NULLS for e in self.envelopes.values())
+
+    @property
+    def positions_tie(self) -> bool:
+        """Different changes of a key may share a position."""
+        return any(positions_tie(e.connector) for e in self.envelopes.values())
 
     @property
     def have_log(self) -> bool:

@@ -23,6 +23,7 @@ from cdc_sink.spark.records import RecordWriter
 from cdc_sink.spark.session import create_session
 from cdc_sink.spark.sink import Sink
 from cdc_sink.table.ledger import LEDGER_KEY, Claim, Ledger
+from cdc_sink.table.partitioning import Placed
 from cdc_sink.table.plan import BatchFacts
 
 PIPELINE = "shop"
@@ -72,7 +73,9 @@ class Lake:
 
     def target(self, name: str, topic: Topic, **settings: Any) -> Target:
         table = config.Table(
-            topic=topic.table.name, target=f"{PIPELINE}.{name}", **{"buckets": 0, **settings}
+            topic=topic.table.name,
+            target=f"{PIPELINE}.{name}",
+            **{"buckets": 0, "key_partition": "fixed", **settings},
         )
         return Target(self.pipeline, table)
 
@@ -173,6 +176,10 @@ class Reread:
             for p, offset in end.items()
         ]
         return self.writer.topic.batch(self.writer.spark).where(" OR ".join(spans))
+
+    def oldest(self) -> list[Placed]:
+        records = self.writer.topic.records
+        return [Placed(one[0], one[3]) for one in records if one[0] is not None and one[4] < 100]
 
     def partitions(self) -> int:
         written = [record[3] for record in self.writer.topic.records]

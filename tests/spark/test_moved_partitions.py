@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from debezium import ITEMS, Event, SourceTable, Topic, item, optional
+from debezium import ITEMS, Event, SourceTable, Topic, item, optional, semantic
 from lake import Lake, Writer
+
+from cdc_sink.errors import CdcSinkError
+from cdc_sink.spark.dead_letters import DeadLetters
+from cdc_sink.table.partitioning import partition_of
 
 
 @pytest.fixture
@@ -61,6 +66,7 @@ def test_a_topic_that_grew_is_applied_in_order_though_read_out_of_order(
     writer.write(11)
     assert names(writer) == {1: "newest", 3: "newest"}
     assert writer.ledger.moving is None
+    assert not writer.spark.catalog.tableExists(writer.target.beside("moved_deletes"))
 
 
 def test_both_in_one_batch_are_told_apart_by_their_place_in_the_source(writer: Writer) -> None:
@@ -122,3 +128,186 @@ def test_any_history_in_a_growing_topic_ends_as_its_source(
         writer.write(ends[-2], ends[-1])
     expected = [rows[key] for key in sorted(rows)]
     assert writer.rows() == expected, f"seed {seed}"
+
+
+# --- any routing, growth at any time ---------------------------------------------------------------
+
+MOMENTS = {
+    "id": semantic("long", "io.debezium.time.MicroTimestamp"),
+    "note": optional("string"),
+}
+NAMED = (
+    "do not lie in the partition that follows from their key",
+    "have the same position in the source's log and lie in two partitions",
+    "have changes in more than one partition",
+)
+
+
+@dataclasses.dataclass
+class Play:
+    """A source of few keys, whose connector spreads its records as the case says."""
+
+    topic: Topic
+    dice: random.Random
+    counts: tuple[int, ...]
+    routing: str
+    leaves_out: bool
+    rows: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def partition(self, key: bytes, step: int, steps: int) -> int:
+        count = self.counts[step * len(self.counts) // steps]
+        if self.routing == "by a changing column":
+            return self.dice.randrange(count)
+        return partition_of(key, count)
+
+    def run(self, steps: int) -> None:
+        """Changes of one transaction share a position where the connector has one for it."""
+        ties = self.topic.table.connector == "mysql"
+        for step in range(steps):
+            key = KEYS[self.dice.randrange(len(KEYS))]
+            known = key in self.rows
+            op = ("d" if self.dice.random() < 0.3 else "u") if known else "c"
+            note = f"{key} at {step}" + "x" * 50
+            row = {"id": key, "note": note}
+            if op == "u" and self.leaves_out and self.dice.random() < 0.5:
+                row["note"] = self.rows[key]["note"]
+                sent = {**row, "note": "__debezium_unavailable_value"}
+            else:
+                sent = row
+            at = step // 3 if ties else step
+            partition = self.partition(self.topic.key(row) or b"", step, steps)
+            self.topic.send(Event(op, sent, (1, at)), partition)
+            if op == "d":
+                del self.rows[key]
+            else:
+                self.rows[key] = row
+
+
+KEYS = [1_770_000_000_000_000 + n for n in range(5)]  # apart by less than a millisecond
+
+
+def read_at_will(play: Play, writer: Writer) -> str | None:
+    """Batches as Kafka allows: each partition in its own order, at its own speed; what stopped them."""
+    records = play.topic.records
+    lag = {p: play.dice.randrange(5) for p in range(max(play.counts))}
+    when = sorted((n // 12 + lag[record[3]], n) for n, record in enumerate(records))
+    play.topic.records = [records[n] for _, n in when]
+    begin = 0
+    for step in sorted({step for step, _ in when}):
+        end = begin + sum(s == step for s, _ in when)
+        try:
+            writer.write(begin, end)
+        except CdcSinkError as stopped:
+            return str(stopped)
+        begin = end
+    return None
+
+
+@pytest.mark.parametrize(
+    ("counts", "routing", "connector", "leaves_out", "stops"),
+    [
+        ((3,), "by key", "postgresql", False, False),
+        ((2, 3), "by key", "postgresql", False, False),  # grown before the table's first batch
+        ((1, 3), "by key", "postgresql", True, False),
+        ((1, 2, 4), "by key", "postgresql", True, False),
+        (
+            (2, 3),
+            "by key",
+            "mysql",
+            False,
+            None,
+        ),  # where one transaction lies in two partitions it stops
+        ((3,), "by a changing column", "postgresql", False, True),
+    ],
+)
+def test_records_spread_in_any_way_end_as_their_source_or_at_a_named_stop(
+    lake: Lake,
+    name: str,
+    counts: tuple[int, ...],
+    routing: str,
+    connector: str,
+    leaves_out: bool,
+    stops: bool | None,
+) -> None:
+    seed = sum(counts) + leaves_out
+    table = SourceTable(MOMENTS, connector=connector)
+    play = Play(Topic(table), random.Random(seed), counts, routing, leaves_out)
+    play.run(60)
+    writer = lake.writer(name, play.topic, key_partition="hashed")
+    writer.sink.partitions = tuple(range(max(counts)))
+    stopped = read_at_will(play, writer)
+    assert stops is None or stops == (stopped is not None), stopped
+    if stopped is not None:
+        assert any(sentence in stopped for sentence in NAMED)
+        return
+    letters = DeadLetters(writer.spark, writer.target, "topic-1").waiting()
+    waiting = {bytes(one["key"]) for one in letters.collect()} if letters else set()
+    stored = {micros(row["id"]): row["note"] for row in writer.rows()}
+    expected = {key: row["note"] for key, row in play.rows.items()}
+    for key in KEYS:
+        if play.topic.key({"id": key}) not in waiting:
+            assert stored.get(key) == expected.get(key), (seed, key)
+    assert leaves_out or not waiting
+
+
+def micros(moment: datetime) -> int:
+    return round(moment.replace(tzinfo=UTC).timestamp() * 1_000_000)
+
+
+def grown(lake: Lake, name: str, connector: str) -> Writer:
+    """Two keys stored from the first of two partitions; then the topic has a third."""
+    topic = Topic(SourceTable(MOMENTS, connector=connector))
+    for number, key in enumerate(KEYS[:2]):
+        topic.send(Event("c", {"id": key, "note": "first"}, (1, number)))
+    writer = lake.writer(name, topic)
+    writer.write()
+    topic.raw(topic.key({"id": KEYS[4]}), None, 2)
+    return writer
+
+
+def notes(writer: Writer) -> dict[int, str | None]:
+    return {KEYS.index(micros(row["id"])): row["note"] for row in writer.rows()}
+
+
+def test_a_left_out_value_is_not_taken_from_a_row_whose_next_change_still_waits(
+    lake: Lake, name: str
+) -> None:
+    writer = grown(lake, name, "postgresql")
+    topic = writer.topic
+    left_out = {"id": KEYS[0], "note": "__debezium_unavailable_value"}
+    topic.send(Event("u", left_out, (5, 1)), 2)
+    topic.send(Event("u", {"id": KEYS[0], "note": "between"}, (3, 1)))
+    writer.write(2, 4)  # the new partition is read first
+    letters = DeadLetters(writer.spark, writer.target, "topic-1").waiting()
+    assert letters is not None
+    assert [bytes(one["key"]) for one in letters.collect()] == [topic.key(left_out)]
+    assert notes(writer) == {0: "first", 1: "first"}
+
+
+def test_two_changes_of_one_position_in_two_partitions_stop_the_table(
+    lake: Lake, name: str
+) -> None:
+    """MySQL's position is that of a log event, MariaDB's that of a transaction."""
+    writer = grown(lake, name, "mysql")
+    topic = writer.topic
+    topic.send(Event("u", {"id": KEYS[0], "note": "second"}, (2, 7)))
+    topic.send(Event("u", {"id": KEYS[0], "note": "third"}, (2, 7)), 2)
+    with pytest.raises(CdcSinkError, match="nothing tells which is newer"):
+        writer.write(2)  # both in one batch
+    writer.write(2, 4)
+    with pytest.raises(CdcSinkError, match="nothing tells which is newer"):
+        writer.write(4)  # one against the stored row
+    assert notes(writer) == {0: "second", 1: "first"}
+
+
+def test_a_remembered_delete_hides_older_changes_of_its_own_key_only(lake: Lake, name: str) -> None:
+    """The two keys are a microsecond apart."""
+    writer = grown(lake, name, "postgresql")
+    topic = writer.topic
+    topic.send(Event("d", {"id": KEYS[0]}, (9, 1)), 2)
+    writer.write(2)
+    topic.send(Event("u", {"id": KEYS[0], "note": "older"}, (5, 1)))
+    topic.send(Event("u", {"id": KEYS[1], "note": "second"}, (5, 2)))
+    writer.write(4)
+    assert notes(writer) == {1: "second"}
+    assert writer.ledger.to_json().count("digest") == 0  # nothing that grows with the keys is in it

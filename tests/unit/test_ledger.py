@@ -44,7 +44,7 @@ ledgers = st.builds(
         Moving,
         st.integers(1, 9),
         st.none() | offsets,
-        st.dictionaries(st.text(), st.builds(SourcePosition, st.integers(0), st.integers(0))),
+        st.booleans(),
     ),
 )
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
-import pytest
-
-from cdc_sink.change.position import SourcePosition
-from cdc_sink.errors import StateError
 from cdc_sink.table.ledger import Claim, Ledger
-from cdc_sink.table.moving import MOST_DELETES, Moving
+from cdc_sink.table.moving import Moving, grown_before
 
 OPENED = Claim("shop", "q1", "cluster", "topic", "topic-1").open([0, 1])
 
@@ -44,13 +41,21 @@ def test_a_topic_that_grew_moves_keys_until_the_connector_is_known_to_know() -> 
     assert begun(nearly.advanced({1: 9}, {}, []), 3).moving is None
 
 
-def test_it_grows_again_while_it_moves() -> None:
+def test_it_grows_again_while_it_moves_and_keys_may_move_twice() -> None:
     grown = begun(begun(OPENED).advanced({0: 5}, {}, []), 3)
-    assert grown.moving is not None
-    moving = grown.moving.with_deletes({"k": SourcePosition(1, 1)}, "shop.t")
-    again = begun(Ledger.from_json(grown.to_json()), 4)
-    assert again.moving == Moving(3)
-    assert moving.deleted == {"k": SourcePosition(1, 1)}
+    assert grown.moving == Moving(2, once=True)
+    assert begun(Ledger.from_json(grown.to_json()), 4).moving == Moving(3, once=False)
+
+
+def test_a_topic_that_grew_before_the_start_moves_keys_until_the_last_partition_is_met() -> None:
+    assert grown_before(3, ()) is None
+    assert grown_before(3, (1,)) == Moving(2, once=True)
+    assert grown_before(4, (1, 2)) == Moving(3, once=False)
+    ledger = dataclasses.replace(OPENED, next_offsets={0: 0, 1: 0, 2: 0})
+    first = begun(dataclasses.replace(ledger, moving=grown_before(3, (2,))), 3)
+    assert first.moving == Moving(2)
+    proven = begun(first.advanced({2: 1}, {}, []), 3, ends={0: 9, 1: 9, 2: 4})
+    assert proven.moving == Moving(2, {0: 9, 1: 9, 2: 4})
 
 
 def test_another_key_schema_moves_keys_from_its_first_record_on() -> None:
@@ -59,14 +64,6 @@ def test_another_key_schema_moves_keys_from_its_first_record_on() -> None:
     assert changed.moving == Moving(2, {0: 8, 1: 8})
     assert begun(changed, 2, 7).moving == changed.moving
     assert begun(changed.advanced({0: 8, 1: 8}, {}, []), 2, 7).moving is None
-
-
-def test_a_delete_is_remembered_at_its_newest_place_and_within_bounds() -> None:
-    moving = Moving(2).with_deletes({"k": SourcePosition(2, 0)}, "shop.t")
-    assert moving.with_deletes({"k": SourcePosition(1, 9)}, "shop.t") == moving
-    many = {str(n): SourcePosition(1, n) for n in range(MOST_DELETES)}
-    with pytest.raises(StateError, match="more than 20,000 rows were deleted meanwhile"):
-        moving.with_deletes(many, "shop.t")
 
 
 def test_it_survives_the_ledgers_text() -> None:

@@ -24,6 +24,7 @@ class FoldedBatch:
     `rows` has one row per key with a change: `key0` … `keyN` (the key columns, on top so that a join can be
     partitioned by them), `op`, `after` and `cdc` (the `_cdc` struct); where `fills` names columns, also
     `missing`: those of them whose value a row leaves to the stored row, a NULL only if `keeps_nulls`.
+    `is_moving`: a stored value is the one before only if its row came through the same partition.
     `guard`, if any, is what has to hold between `s.cdc` and `t._cdc` before a stored row is touched.
     """
 
@@ -37,6 +38,7 @@ class FoldedBatch:
     fills: tuple[str, ...] = ()
     keeps_nulls: bool = False
     guard: str | None = None
+    is_moving: bool = False
 
 
 Engine = Callable[[FoldedBatch], None]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
+from cdc_sink.change.quoting import quote
 from cdc_sink.spark.engines import DISTRIBUTION, FoldedBatch
 from cdc_sink.spark.faults import fault_sql
+from cdc_sink.table.columns import CDC_COLUMN
 from cdc_sink.table.merge_sql import Fill, merge_sql
 
 VIEW = "cdc_sink_batch"
@@ -17,6 +19,7 @@ VIEW = "cdc_sink_batch"
 UNFILLED = fault_sql(
     "'unavailable'", "CAST(NULL AS BINARY)", "array_join(s.missing, ', ')", record="s.{}"
 )
+SAME_PARTITION = f"t.{quote(CDC_COLUMN)}.partition <=> s.cdc.partition"
 SETTINGS = {
     "spark.sql.sources.v2.bucketing.enabled": "true",
     "spark.sql.sources.v2.bucketing.pushPartValues.enabled": "true",
@@ -44,7 +47,9 @@ def merge(batch: FoldedBatch) -> None:
         VIEW,
         batch.columns,
         batch.key_columns,
-        fill=Fill(batch.fills, UNFILLED, batch.keeps_nulls),
+        fill=Fill(
+            batch.fills, UNFILLED, batch.keeps_nulls, SAME_PARTITION if batch.is_moving else None
+        ),
         guard=batch.guard,
     )
     batch.spark.sql(statement)
