@@ -4,8 +4,9 @@
 `source`) and `tables`. Each table: `table`, `source`, `equal`, `exists`, `snapshot_id`,
 `rows_source`, `rows_table`, `ranges`, `ranges_differing`, `ranges_examined`, `differing` (keys
 found; a lower bound while fewer ranges are examined than differ), `columns_missing`,
-`columns_not_comparable`, `columns_only_in_table`, and `differences`, the first of them: `key`
-(column to value), `kind` (missing | extra | different | duplicate), `columns`.
+`columns_not_comparable`, `columns_only_in_table`, `columns_computed` (computed by the source, and not in
+the table: not compared), `failure` (why the table could not be compared, or null), and `differences`, the
+first of them: `key` (column to value), `kind` (missing | extra | different | duplicate), `columns`.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def command(
 
     Prints the keys of rows that differ, and no other cell value.
 
+    A table that can't be compared is named, and the others go on.
+
     Exit code: 0 equal, 1 something differs, 2 configuration, 3 a server is silent.
     """
     pipeline = load_config(config)
@@ -76,7 +79,7 @@ def command(
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     for name in skipped:
         typer.echo(f"Not verified: {name} has no `source` in the configuration.", err=True)
-    raise typer.Exit(0 if all(one.equal for one in found) else 1)
+    raise typer.Exit(exit_code(found))
 
 
 def render_json(
@@ -108,6 +111,8 @@ def _table_json(one: Verification, keys: int) -> dict[str, Any]:
         "columns_missing": list(one.columns_missing),
         "columns_not_comparable": list(one.columns_not_comparable),
         "columns_only_in_table": list(one.columns_only_in_table),
+        "columns_computed": list(one.columns_computed),
+        "failure": None if one.failure is None else str(one.failure),
         "differences": [
             {"key": dict(each.key), "kind": each.kind, "columns": list(each.columns)}
             for each in one.differences[:keys]
@@ -129,10 +134,23 @@ def render_screen(pipeline: str, found: Sequence[Verification]) -> Screen:
             f"{one.rows_table:,}",
             f"{one.ranges:,}",
             _differing(one),
-            "equal" if one.equal else "DIFFERS",
+            _verdict(one),
             style=None if one.equal else "red",
         )
     return screen
+
+
+def _verdict(one: Verification) -> str:
+    if one.failure is not None:
+        return "NOT COMPARED"
+    return "equal" if one.equal else "DIFFERS"
+
+
+def exit_code(found: Sequence[Verification]) -> int:
+    """0 when all are equal, 1 when one differs, else that of what could not be compared: 2 before 3."""
+    if any(one.failure is None and not one.equal for one in found):
+        return 1
+    return min((one.failure.exit_code for one in found if one.failure is not None), default=0)
 
 
 def _differing(one: Verification) -> str:
@@ -143,12 +161,15 @@ def _differing(one: Verification) -> str:
 def render_findings(found: Sequence[Verification], *, keys: int) -> Iterator[str]:
     """Say in lines what the table of numbers can't: columns, and the first differing keys."""
     for one in found:
+        if one.failure is not None:
+            yield f"{one.table}: could not be compared: {one.failure}"
         if not one.exists:
             yield f"{one.table}: the catalog has no such table"
         for columns, saw in (
             (one.columns_missing, "missing in the table"),
             (one.columns_not_comparable, "of a type that can't be compared"),
             (one.columns_only_in_table, "not in the source any more, ignored"),
+            (one.columns_computed, "computed by the source and not in the table, not compared"),
         ):
             if columns:
                 yield f"{one.table}: columns {saw}: {', '.join(columns)}"

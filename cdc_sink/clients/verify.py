@@ -11,7 +11,7 @@ data file of the table. Both sides have to be still, or the difference is what i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,10 +20,11 @@ from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.table import FileScanTask
 from pyiceberg.table import Table as IcebergTable
 
+from cdc_sink.change.adjusted_names import named_in
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.databases import SourceColumn, SourceDatabase, open_database
 from cdc_sink.config import Database, Pipeline, SourceTable, Table
-from cdc_sink.errors import ConfigError, SchemaError, UnavailableError
+from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError, UnavailableError
 from cdc_sink.table.canonical import CheckedColumn, Kind
 from cdc_sink.table.canonical_nested import is_comparable
 from cdc_sink.table.checksum import (
@@ -61,10 +62,16 @@ class Verification:
     columns_missing: tuple[str, ...] = ()  # in the source, not in the table
     columns_not_comparable: tuple[str, ...] = ()  # Iceberg types without a canonical form
     columns_only_in_table: tuple[str, ...] = ()  # dropped from the source: reported, ignored
+    columns_computed: tuple[
+        str, ...
+    ] = ()  # GENERATED at the source, and not in the table: not compared
+    failure: CdcSinkError | None = field(default=None, repr=False)  # why nothing was compared
 
     @property
     def equal(self) -> bool:
         """Whether each row of the source is in the table once, with equal values, and no other."""
+        if self.failure is not None:
+            return False
         if not self.exists:
             return self.rows_source == 0  # Debezium makes the topic with the first row
         return not (self.ranges_differing or self.columns_missing or self.columns_not_comparable)
@@ -82,7 +89,8 @@ def verify(
 
     In:     names (targets or topics); none: every table that has a `source`. A difference is looked
             at again until it is gone or wait_s is over; `tell` gets a sentence per comparison.
-    Raises: ConfigError, UnavailableError, SchemaError as soon as one table can't be compared.
+    Out:    one for each; a table that can't be compared has a `failure`, and the others go on.
+    Raises: ConfigError when a name or a `source` is missing.
     """
     deadline = time.monotonic() + wait_s
     asked = _require_sources(pipeline, tables)
@@ -92,10 +100,23 @@ def verify(
         for table, source in asked:
             if table.name not in found or not found[table.name].equal:
                 say(f"comparing {table.name} with {source.database}:{source.table}")
-                found[table.name] = verify_table(pipeline, table, open_source=open_source)
+                found[table.name] = _attempt(pipeline, table, source, open_source)
         if time.monotonic() >= deadline or all(one.equal for one in found.values()):
             return list(found.values())
         time.sleep(_POLL_S)
+
+
+def _attempt(
+    pipeline: Pipeline,
+    table: Table,
+    source: SourceTable,
+    open_source: Callable[[Database], SourceDatabase],
+) -> Verification:
+    """One table's fault is its own."""
+    try:
+        return verify_table(pipeline, table, open_source=open_source)
+    except CdcSinkError as failure:
+        return Verification(table.name, f"{source.database}:{source.table}", failure=failure)
 
 
 def not_verifiable(pipeline: Pipeline) -> tuple[str, ...]:
@@ -122,7 +143,9 @@ def verify_table(
         if target is None:
             rows = sum(len(batch) for batch in database.rows(source.table, columns[:1]))
             return Verification(table.name, name, exists=False, rows_source=rows)
-        left = _Source(database, source.table, columns, source.binary)
+        here = plain_types(target)
+        names = named_in([column.name for column in columns], here)
+        left = _Source(database, source.table, columns, source.binary, names)
         return _compare(left, _Target(table, target), name)
 
 
@@ -164,9 +187,10 @@ class _Source:
     table: str
     columns: tuple[SourceColumn, ...]
     binary: Kind  # how the connector writes binary columns that arrive as text
+    names: Mapping[str, str]  # what the table calls a column; Debezium adjusts names for Avro
 
     def batches(self, names: Sequence[str]) -> Iterator[SourceBatch]:
-        by_name = {column.name: column for column in self.columns}
+        by_name = {self.names[c.name]: c for c in self.columns if c.name in self.names}
         for rows in self.database.rows(self.table, [by_name[name] for name in names]):
             yield SourceBatch.of_rows(names, rows)
 
@@ -180,8 +204,7 @@ class _Target:
         self._table = table
         snapshot = table.current_snapshot()
         self.snapshot_id = snapshot.snapshot_id if snapshot else None
-        fields = {field.name: str(field.field_type) for field in table.schema().fields}
-        self.types = {name: plain_type(type_) for name, type_ in fields.items()}
+        self.types = plain_types(table)
         identifiers = table.schema().identifier_field_ids
         self.key = tuple(table.schema().find_column_name(id_) or "" for id_ in identifiers)
         self._tasks: list[FileScanTask] = []
@@ -211,6 +234,11 @@ class _Target:
             ) from cause
 
 
+def plain_types(table: IcebergTable) -> dict[str, str]:
+    """The type of each column of a table, in our words."""
+    return {field.name: plain_type(str(field.field_type)) for field in table.schema().fields}
+
+
 # --- comparing ------------------------------------------------------------------------------------
 
 
@@ -229,7 +257,8 @@ def _compare(source: _Source, target: _Target, source_name: str) -> Verification
             collect_rows(target.batches(names), comparison, chosen),
             comparison,
         )
-    in_source = [column.name for column in source.columns]
+    here = set(source.names.values())
+    lacking = [column for column in source.columns if column.name not in source.names]
     return Verification(
         table=target.name,
         source=source_name,
@@ -240,23 +269,25 @@ def _compare(source: _Source, target: _Target, source_name: str) -> Verification
         ranges_differing=len(differing),
         ranges_examined=len(examined),
         differences=tuple(differences),
-        columns_missing=tuple(name for name in in_source if name not in target.types),
+        columns_missing=tuple(one.name for one in lacking if not one.is_generated),
+        columns_computed=tuple(one.name for one in lacking if one.is_generated),
         columns_not_comparable=tuple(
             column.name
             for column in source.columns
-            if column.name in target.types and not is_comparable(_checked(column, source, target))
+            if column.name in source.names and not is_comparable(_checked(column, source, target))
         ),
         columns_only_in_table=tuple(
-            name for name in target.types if name not in {*in_source, _OUR_COLUMN}
+            name for name in target.types if name not in {*here, _OUR_COLUMN}
         ),
     )
 
 
 def _plan_comparison(source: _Source, target: _Target) -> Comparison:
-    common = [column for column in source.columns if column.name in target.types]
+    common = [column for column in source.columns if column.name in source.names]
     checked = [_checked(column, source, target) for column in common]
     columns = tuple(column for column in checked if is_comparable(column))
-    key = target.key or source.database.key_columns(source.table)
+    of_source = source.database.key_columns(source.table)
+    key = target.key or tuple(source.names.get(name, name) for name in of_source)
     compared = {column.name for column in columns}
     if not key or not compared.issuperset(key):
         raise SchemaError(
@@ -269,12 +300,13 @@ def _plan_comparison(source: _Source, target: _Target) -> Comparison:
 
 
 def _checked(column: SourceColumn, source: _Source, target: _Target) -> CheckedColumn:
-    kind, held = column.kind, target.types[column.name]
+    name = source.names[column.name]
+    kind, held = column.kind, target.types[name]
     if kind == "bytes" and "string" in held:
         kind = source.binary
-    option = target.options.get(column.name)
+    option = target.options.get(name)
     return CheckedColumn(
-        name=column.name,
+        name=name,
         type=held,
         kind=kind,
         infinity_is_null=option is not None and option.on_infinity == "null",

@@ -18,11 +18,11 @@ from pyiceberg.table import Table
 from pyiceberg.types import LongType, NestedField, StringType, StructType, TimestamptzType
 
 from cdc_sink.cli.main import run
-from cdc_sink.cli.verify import render_findings, render_json
+from cdc_sink.cli.verify import exit_code, render_findings, render_json
 from cdc_sink.clients.databases import Row, SourceColumn
 from cdc_sink.clients.verify import Verification, not_verifiable, verify
 from cdc_sink.config import Database, Pipeline, load_config
-from cdc_sink.errors import ConfigError, SchemaError
+from cdc_sink.errors import ConfigError, SchemaError, UnavailableError
 from cdc_sink.table.checksum import KeyDifference
 
 YAML = """
@@ -245,8 +245,68 @@ def test_without_a_whole_key_nothing_is_compared(
     pipeline: Pipeline, catalog: SqlCatalog, key: tuple[str, ...]
 ) -> None:
     catalog.create_table("shop.customers", Schema(NestedField(1, "name", StringType())))
-    with pytest.raises(SchemaError, match="key"):
-        compare(pipeline, InMemoryDatabase([[]], table=(NAME,), key=key))
+    found = compare(pipeline, InMemoryDatabase([[]], table=(NAME,), key=key))
+    assert isinstance(found.failure, SchemaError)
+    assert "its key is" in str(found.failure)
+    assert (found.equal, exit_code([found])) == (False, found.failure.exit_code)
+
+
+def test_a_table_that_cannot_be_compared_is_named_and_the_others_go_on(
+    tmp_path: Path, catalog: SqlCatalog, customers: Table
+) -> None:
+    assert customers
+    catalog.create_table("shop.orders", Schema(NestedField(1, "name", StringType())))
+    file = tmp_path / "both.yaml"
+    both = YAML.replace("  - topic: pg.public.orders\n", "").replace(
+        "tables:\n",
+        "tables:\n  - topic: pg.public.orders\n"
+        "    source: {database: postgres, table: public.orders}\n",
+    )
+    file.write_text(both.replace("FOLDER", str(tmp_path)))
+    database = InMemoryDatabase([SOME], key=("gone",))
+    found = verify(load_config(file), open_source=database.open)
+    assert [(one.table, one.equal) for one in found] == [
+        ("shop.orders", False),
+        ("shop.customers", True),
+    ]
+    (said,) = [line for line in render_findings(found, keys=1) if "could not be" in line]
+    assert said.startswith("shop.orders: could not be compared: ")
+
+
+def test_what_differs_outranks_what_could_not_be_compared() -> None:
+    silent = Verification("t", "s", failure=UnavailableError("d", "silent", remedy="start it"))
+    wrong = Verification("t", "s", failure=ConfigError("d", "wrong", remedy="correct it"))
+    assert exit_code([silent, wrong, DIFFERENT]) == 1
+    assert (exit_code([silent, wrong]), exit_code([silent]), exit_code([])) == (2, 3, 0)
+
+
+def test_columns_are_compared_under_the_names_that_debezium_gave_them(
+    pipeline: Pipeline, catalog: SqlCatalog
+) -> None:
+    schema = Schema(
+        NestedField(1, "id", LongType(), required=True),
+        NestedField(2, "full_name", StringType()),
+        identifier_field_ids=[1],
+    )
+    table = catalog.create_table("shop.customers", schema)
+    append(table, [{"id": 1, "full_name": "a"}, {"id": 2, "full_name": "b"}])
+    odd = SourceColumn("full name", "text")
+    found = compare(pipeline, InMemoryDatabase([[("1", "a"), ("2", "x")]], table=(ID, odd)))
+    assert found.differences == (KeyDifference({"id": 2}, "different", ("full_name",)),)
+    assert (found.columns_missing, found.columns_only_in_table) == ((), ())
+
+
+def test_a_computed_column_is_compared_where_the_table_has_it_and_named_where_not(
+    pipeline: Pipeline, customers: Table
+) -> None:
+    assert customers
+    computed = SourceColumn("name", "text", is_generated=True)
+    rows: list[Row] = [(*row, None) for row in SOME]
+    rows[0] = ("1", "half filled", *rows[0][2:])
+    table = (ID, computed, SEEN, SourceColumn("total", "int", is_generated=True))
+    found = compare(pipeline, InMemoryDatabase([rows], table=table))
+    assert found.differences == (KeyDifference({"id": 1}, "different", ("name",)),)
+    assert (found.columns_computed, found.columns_missing) == (("total",), ())
 
 
 def test_waiting_ends_when_the_sides_are_equal(pipeline: Pipeline, customers: Table) -> None:
@@ -323,6 +383,8 @@ def test_the_json_keeps_its_promise() -> None:
                 "columns_missing": ["level"],
                 "columns_not_comparable": [],
                 "columns_only_in_table": [],
+                "columns_computed": [],
+                "failure": None,
                 "differences": [{"key": {"id": 1}, "kind": "different", "columns": ["name"]}],
             }
         ],

@@ -30,16 +30,15 @@ class SourceColumn:
     name: str
     type: str  # the database's own name
     kind: Kind = "plain"
+    is_generated: bool = False  # computed by the database: not every connector sends it
 
 
 class SourceDatabase(Protocol):
     """One open read-only transaction of a source database."""
 
     def columns(self, table: str) -> tuple[SourceColumn, ...]:
-        """Return the columns of `schema.table` in their order.
+        """Return the columns of `schema.table` in their order, those that the database computes, too.
 
-        Columns that the database computes itself (GENERATED) are left out: Debezium doesn't send
-        them.
         Raises: ConfigError when there is no such table.
         """
 

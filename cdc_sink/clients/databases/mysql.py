@@ -53,8 +53,8 @@ _KINDS: dict[str, Kind] = {
 # Not by `extra`: MySQL 8 says DEFAULT_GENERATED there of each column with DEFAULT CURRENT_TIMESTAMP.
 # What isn't computed has an empty expression in MySQL, and none in MariaDB.
 _COLUMNS = """
-SELECT column_name, column_type, data_type FROM information_schema.columns
-WHERE table_schema = %s AND table_name = %s AND coalesce(generation_expression, '') = ''
+SELECT column_name, column_type, data_type, coalesce(generation_expression, '') <> ''
+FROM information_schema.columns WHERE table_schema = %s AND table_name = %s
 ORDER BY ordinal_position
 """
 _KEY = """
@@ -91,12 +91,13 @@ class MySQL:
                     cursor.execute(statement)
 
     def columns(self, table: str) -> tuple[SourceColumn, ...]:
-        """Return the columns of `schema.table` in their order, generated ones left out."""
+        """Return the columns of `schema.table` in their order."""
         found = self._ask(_COLUMNS, schema_and_table(table, default_schema=self._schema))
         if not found:
             raise no_such_table(self._where, table)
         return tuple(
-            SourceColumn(name, shown, _KINDS.get(base, "plain")) for name, shown, base in found
+            SourceColumn(name, shown, _KINDS.get(base, "plain"), bool(int(computed)))
+            for name, shown, base, computed in found
         )
 
     def key_columns(self, table: str) -> tuple[str, ...]:

@@ -55,16 +55,17 @@ _KINDS: dict[str, Kind] = {
 # A domain is followed down to the type it is made of, an array to its elements'.
 _COLUMNS = """
 WITH RECURSIVE base AS (
-  SELECT a.attnum, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod) AS shown
+  SELECT a.attnum, a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod) AS shown,
+    a.attgenerated <> '' AS computed
   FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = %s AND c.relname = %s
-    AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+    AND a.attnum > 0 AND NOT a.attisdropped
   UNION ALL
-  SELECT base.attnum, base.attname, t.typbasetype, base.shown
+  SELECT base.attnum, base.attname, t.typbasetype, base.shown, base.computed
   FROM base JOIN pg_type t ON t.oid = base.atttypid WHERE t.typtype = 'd'
 )
-SELECT base.attname, base.shown, coalesce(e.typname, t.typname)
+SELECT base.attname, base.shown, coalesce(e.typname, t.typname), base.computed
 FROM base JOIN pg_type t ON t.oid = base.atttypid
   LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
 WHERE t.typtype <> 'd' ORDER BY base.attnum
@@ -99,12 +100,13 @@ class PostgreSQL:
             self._connection.execute(_SESSION)
 
     def columns(self, table: str) -> tuple[SourceColumn, ...]:
-        """Return the columns of `schema.table` in their order, generated ones left out."""
+        """Return the columns of `schema.table` in their order."""
         found = self._ask(_COLUMNS, schema_and_table(table, default_schema="public"))
         if not found:
             raise no_such_table(self._where, table)
         return tuple(
-            SourceColumn(name, shown, _KINDS.get(base, "plain")) for name, shown, base in found
+            SourceColumn(name, shown, _KINDS.get(base, "plain"), bool(computed))
+            for name, shown, base, computed in found
         )
 
     def key_columns(self, table: str) -> tuple[str, ...]:
