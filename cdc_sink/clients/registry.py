@@ -16,7 +16,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from cdc_sink import config
-from cdc_sink.clients.registry_errors import unavailable, unknown, user_refused
+from cdc_sink.clients.registry_errors import unavailable, unknown, unreachable, user_refused
 from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError
 
 # Source: Confluent Schema Registry API, error codes; Apicurio's ccompat/v7 uses the same.
@@ -114,7 +114,7 @@ class Registry:
         except httpx2.TimeoutException as cause:
             raise unavailable(self._url, what, "no answer within the time limit") from cause
         except httpx2.HTTPError as cause:
-            raise unavailable(self._url, what, "it can't be reached") from cause
+            raise unreachable(self._url, what, cause) from cause
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
             # The client parses answers without checking them; what it stumbles over lands here.
             raise unavailable(self._url, what, _NO_REGISTRY) from cause

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cdc_sink.errors import ConfigError, SchemaError, UnavailableError
+import ssl
+
+from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError, UnavailableError
 
 
 def unavailable(url: str, what: str, saw: str) -> UnavailableError:
@@ -12,6 +14,29 @@ def unavailable(url: str, what: str, saw: str) -> UnavailableError:
         f"{what}: {saw}",
         remedy="start the registry or correct registry.url; the table is tried again by itself",
     )
+
+
+def unreachable(url: str, what: str, cause: BaseException) -> CdcSinkError:
+    """A connection that failed: silence passes, a TLS handshake that is refused does not."""
+    if not is_tls(cause):
+        return unavailable(url, what, "it can't be reached")
+    return ConfigError(
+        f"registry {url}",
+        f"{what}: the TLS handshake failed",
+        remedy="correct registry.url's scheme, port and host name; its certificate must be trusted by this "
+        "machine: point SSL_CERT_FILE at the authority's certificate",
+    )
+
+
+def is_tls(cause: BaseException | None) -> bool:
+    """Whether TLS is what failed, somewhere in the chain of causes."""
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, ssl.SSLError) or "SSL" in str(cause):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def user_refused(url: str, what: str, status: int) -> ConfigError:

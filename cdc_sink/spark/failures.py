@@ -6,6 +6,7 @@ specific rule comes first.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from cdc_sink.errors import (
@@ -18,6 +19,11 @@ from cdc_sink.errors import (
 )
 
 REPLAYED = "the batch was not committed; it will be replayed"
+JVM_GONE = "the JVM that runs Spark has ended under the driver: it was killed, often by the kernel for memory"
+JVM_GONE_REMEDY = (
+    "look into the kernel's log and Spark's for the reason, give the machine more memory or "
+    "spark.driver.memory less, and start the pipeline again: it goes on at the tables' ledgers"
+)
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,47 @@ RULES = (
         "free space there; the table goes on by itself",
     ),
     _Rule(
+        ("UnknownHostException", "Name or service not known", "nodename nor servname"),
+        UnavailableError,
+        "a host name does not resolve",
+        "correct the names in kafka.bootstrap_servers, registry.url, catalog.uri and checkpoints, or mend "
+        "the name service; the table is tried again by itself",
+    ),
+    _Rule(
+        ("No FileSystem for scheme", "UnsupportedFileSystemException", "no AbstractFileSystem configured",
+         "fs.s3a.S3AFileSystem not found", "GoogleHadoopFileSystem not found"),
+        ConfigError,
+        "Spark has no file system for the address of the checkpoints or the warehouse",
+        "add its jars under spark.conf (spark.jars.packages, such as hadoop-aws for s3a://), and write "
+        "addresses as that file system does: s3a://, not s3://",
+        "nothing was started",
+    ),
+    _Rule(
+        ("EncryptedPrivateKeyInfo", "InvalidKeySpecException", "Invalid PEM keystore", "PBES2",
+         "Failed to load PEM SSL keystore", "No matching CERTIFICATE entries"),
+        ConfigError,
+        "the client's certificate or key can't be read: the key is encrypted, or is no PKCS#8",
+        "give ssl.key an unencrypted key: openssl pkcs8 -topk8 -nocrypt",
+        "nothing was started",
+    ),
+    _Rule(
+        ("SslAuthenticationException", "SSLHandshakeException", "CertificateException",
+         "CertPathValidatorException"),
+        ConfigError,
+        "the TLS handshake with the broker or the catalog failed",
+        "correct ssl.ca.location and the host names; compare security.protocol with the broker's listener",
+    ),
+    _Rule(
+        ("SaslAuthenticationException", "GroupAuthorizationException", "TopicAuthorizationException",
+         "ClusterAuthorizationException", "UnsupportedSaslMechanismException"),
+        ConfigError,
+        "the Kafka broker refuses this user",
+        "correct sasl.* under kafka.properties; give the user READ and DESCRIBE on the topic, and READ on "
+        "groups that begin with cdc-sink and spark-kafka",
+    ),
+    _Rule(
         ("Permission denied", "AccessControlException", "AccessDenied", "Access Denied",
-         "Read-only file system", "Mkdirs failed", "Failed to create"),
+         "Read-only file system", "Mkdirs failed", "Failed to create file", "Failed to create directory"),
         ConfigError,
         "the warehouse or the checkpoint can't be written",
         "give this user the right to write there, or correct catalog.warehouse and checkpoints",
@@ -93,6 +138,12 @@ RULES = (
         UnavailableError,
         "the Kafka broker did not answer",
         "start the broker, or correct kafka.bootstrap_servers",
+    ),
+    _Rule(
+        ("Py4JNetworkError", "Answer from Java side is empty", "Error while sending or receiving"),
+        StateError,
+        JVM_GONE,
+        JVM_GONE_REMEDY,
     ),
     _Rule(
         ("SQLITE_BUSY", "SQLITE_LOCKED", "ServiceUnavailableException", "UncheckedSQLException",
@@ -148,10 +199,15 @@ def as_cdc_sink_error(failed: BaseException, where: str) -> CdcSinkError:
             return rule.kind(where, rule.saw, data=rule.data, remedy=rule.remedy)
     return StateError(
         where,
-        f"Spark failed in a way that cdc-sink does not know ({_first_line(text)})",
+        f"Spark failed in a way that cdc-sink does not know ({innermost(text)})",
         data=REPLAYED,
         remedy="look at the cause with `-v`; if the cause is not on your side, report it",
     )
+
+
+def jvm_gone(where: str) -> StateError:
+    """The process behind the session was killed."""
+    return StateError(where, JVM_GONE, data=REPLAYED, remedy=JVM_GONE_REMEDY)
 
 
 def caused(failed: BaseException, where: str) -> CdcSinkError:
@@ -171,12 +227,46 @@ def _whole_text(failed: BaseException) -> str:
     return "\n".join(parts)
 
 
-def _first_line(text: str) -> str:
-    # Only an error class in brackets or an exception's name: a message may hold a cell value.
-    for line in text.splitlines():
-        for word in line.replace(":", " ").split():
-            if word.startswith("[") and word.endswith("]") and word.strip("[]").isupper():
-                return word.strip("[]")
-            if word.endswith(("Exception", "Error")) and "." in word:
-                return word
-    return "no error class given"
+# An exception's class and its message, as Java prints them; the innermost cause stands last.
+_THROWN = re.compile(
+    r"(?:^|Caused by: |\n: |^: )((?:[a-z_][\w$]*\.)+[A-Z][\w$]*(?:Exception|Error|Throwable))(?:: ([^\n]*))?",
+    re.MULTILINE,
+)
+_CONDITION = re.compile(r"\[([A-Z][A-Z0-9_.]+)\]")
+# The messages of these are made of values that could not be converted.
+_OF_VALUES = (
+    "NumberFormat",
+    "DateTime",
+    "Arithmetic",
+    "Cast",
+    "InputMismatch",
+    "Parse",
+    "Json",
+    "Avro",
+)
+_MOST_CHARS = 160
+
+
+def innermost(text: str) -> str:
+    """The class of the innermost exception and the first line of its message, redacted.
+
+    What may be a cell value or a secret is left out: what stands in quotes, what holds a digit, a sign of an
+    address or an equals sign; the whole message where it is about a value.
+    """
+    thrown = _THROWN.findall(text)
+    condition = _CONDITION.search(text)
+    if not thrown:
+        return condition[1] if condition else "no error class given"
+    kind, message = thrown[-1]
+    if condition or any(word in kind.rpartition(".")[2] for word in _OF_VALUES):
+        return f"{kind} {condition[1]}" if condition else kind
+    said = _redacted(message)
+    return f"{kind}: {said}" if said else kind
+
+
+def _redacted(message: str) -> str:
+    bare = re.sub(r"\"[^\"]*\"?|'[^']*'?|`[^`]*`?|\([^)]*\)?|\[[^\]]*\]?|\{[^}]*\}?", "…", message)
+    words = [
+        word if re.fullmatch(r"[A-Za-z][A-Za-z.,:;_-]*", word) else "…" for word in bare.split()
+    ]
+    return re.sub(r"(… ?)+", "… ", " ".join(words))[:_MOST_CHARS].strip()

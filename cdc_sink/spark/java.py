@@ -1,4 +1,4 @@
-"""Which Java runs Spark and the embedded chain: JAVA_HOME first, then PATH, never older than 17."""
+"""Which Java runs Spark and the embedded chain: JAVA_HOME first, then PATH, from 17 to 23."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ from pathlib import Path
 from cdc_sink.errors import ConfigError
 
 OLDEST_JAVA = 17  # Spark 4 and Kafka 4 refuse anything older
+# Hadoop 3.4 asks for Java's security manager, which 24 has no more (JEP 486): Spark 4.1 does not start.
+NEWEST_JAVA = 23
 _INSTALL = (
-    "install a JDK 17 or newer (Debian and Ubuntu: `apt-get install openjdk-17-jre-headless`) "
+    "install a JDK 17 or 21 (Debian and Ubuntu: `apt-get install openjdk-17-jre-headless`) "
     "or point JAVA_HOME to one"
 )
 
 
 def require_java() -> Path:
-    """Return the `java` to start, of version 17 or newer.
+    """Return the `java` to start, of version 17 to 23.
 
-    Raises: ConfigError when there is none, when JAVA_HOME holds none, or when it is too old.
+    Raises: ConfigError when there is none, when JAVA_HOME holds none, or when it is too old or too new.
     """
     java = _find_java()
     version = parse_java_version(_read_version_text(java))
     if version is None or version < OLDEST_JAVA:
         saw = f"its version is {version or 'unreadable'}, expected {OLDEST_JAVA} or newer"
+        raise ConfigError(str(java), saw, data="nothing was started", remedy=_INSTALL)
+    if version > NEWEST_JAVA:
+        saw = f"its version is {version}, and Spark 4.1 runs on none above {NEWEST_JAVA}"
         raise ConfigError(str(java), saw, data="nothing was started", remedy=_INSTALL)
     return java
 

@@ -335,7 +335,18 @@ class TableQuery:
             self._note_state(now)
 
     def _note_state(self, now: float) -> None:
+        """Write the lease. Where it can't be written, the query backs off, and other tables go on."""
         self._renewed_at = now
+        try:
+            self._write_lease()
+        except JOB_FAILED as failed:
+            error = caused(failed, self.target.where)
+            log.warning("lease_not_written", table=self.target.where, error=str(error))
+            if self.state == "running":
+                self._query.stop()
+                self._failed(error, now)
+
+    def _write_lease(self) -> None:
         # Another driver's lease is not ours to write: it would be refused at its next start.
         mine = self._owns_lease and judge_lease(Files(self.spark), self.target) is Verdict.FREE
         self._owns_lease = mine

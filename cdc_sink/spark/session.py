@@ -9,14 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from cdc_sink.clients.catalog import session_properties
 from cdc_sink.config import Pipeline
 from cdc_sink.config.models import revealed
 from cdc_sink.errors import ConfigError
+from cdc_sink.spark.failures import innermost
 from cdc_sink.spark.jars import jars
 from cdc_sink.spark.java import require_java
+from cdc_sink.spark.locate import JOB_FAILED
 
 LOG4J = Path(__file__).with_name("log4j2.properties")
 # Avro sets memory aside for the length that a text or a binary value claims, before it looks whether
@@ -34,7 +37,8 @@ def create_session(
 ) -> SparkSession:
     """Start Spark, or join the one that spark-submit started.
 
-    Raises: ConfigError when Java is missing or too old, or a jar can't be trusted.
+    Raises: ConfigError when Java is missing, too old or too new, a jar can't be trusted, or Spark does not
+            start as it is configured.
     """
     java = require_java()
     os.environ.setdefault("JAVA_HOME", str(java.parent.parent))
@@ -42,10 +46,23 @@ def create_session(
     builder = SparkSession.builder.appName(f"cdc-sink {purpose} {pipeline.name}")
     for key, value in _properties(pipeline, submitted=submitted, log_file=log_file).items():
         builder = builder.config(key, value)
-    with _stderr_to(log_file):
-        spark = builder.getOrCreate()
+    try:
+        with _stderr_to(log_file):
+            spark = builder.getOrCreate()
+    except (*JOB_FAILED, Py4JError) as failed:
+        raise _not_started(failed, log_file) from failed
     require_session(spark, pipeline)
     return spark
+
+
+def _not_started(failed: Exception, log_file: Path | None) -> ConfigError:
+    log = f"; {log_file} has what the JVM said" if log_file else ""
+    return ConfigError(
+        "Spark session",
+        f"Spark did not start ({innermost(str(failed))})",
+        data="nothing was started",
+        remedy=f"correct spark.master and spark.conf, spark.driver.memory above all{log}",
+    )
 
 
 def require_session(spark: SparkSession, pipeline: Pipeline) -> None:
@@ -53,6 +70,13 @@ def require_session(spark: SparkSession, pipeline: Pipeline) -> None:
 
     Raises: ConfigError that lists every missing property.
     """
+    if not hasattr(spark, "_jvm"):
+        raise ConfigError(
+            "Spark session",
+            "it is one of Spark Connect, which has no JVM of its own here",
+            data="nothing was started",
+            remedy="start a classic session, with SPARK_REMOTE unset and spark.master set",
+        )
     wanted = session_properties(pipeline.catalog)
     missing = [k for k, v in wanted.items() if k not in _has(spark) or not _fits(spark, k, v)]
     if missing:

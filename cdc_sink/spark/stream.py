@@ -6,9 +6,11 @@ import threading
 import time
 from dataclasses import dataclass
 
+from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 
 from cdc_sink.config import Pipeline, Target
+from cdc_sink.spark.failures import jvm_gone
 from cdc_sink.spark.query import Services, TableQuery
 from cdc_sink.spark.session import activate, create_session, require_session
 
@@ -24,15 +26,19 @@ class RunningPipeline:
     def run(self, stop: threading.Event) -> int:
         """Supervise until `stop` is set or nothing is left to do; then stop between batches.
 
-        Out: the exit code: 0, or that of the first parked table.
+        Out:    the exit code: 0, or that of the first parked table.
+        Raises: StateError when the JVM that runs Spark is gone.
         """
-        for query in self.queries:
-            activate(query.spark)
-        while not stop.is_set() and not all(q.is_over for q in self.queries):
+        try:
             for query in self.queries:
-                query.tick(time.monotonic())
-            stop.wait(TICK_S)
-        self.stop()
+                activate(query.spark)
+            while not stop.is_set() and not all(q.is_over for q in self.queries):
+                for query in self.queries:
+                    query.tick(time.monotonic())
+                stop.wait(TICK_S)
+            self.stop()
+        except (Py4JNetworkError, ConnectionError) as gone:
+            raise jvm_gone("Spark session") from gone
         return self.exit_code
 
     def stop(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cdc_sink.errors import (
     CdcSinkError,
@@ -12,7 +14,7 @@ from cdc_sink.errors import (
     StateError,
     UnavailableError,
 )
-from cdc_sink.spark.failures import as_cdc_sink_error, stumbled_after_replay
+from cdc_sink.spark.failures import as_cdc_sink_error, innermost, stumbled_after_replay
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,21 @@ from cdc_sink.spark.failures import as_cdc_sink_error, stumbled_after_replay
         ("org.apache.kafka.common.errors.TimeoutException: Timed out", UnavailableError),
         ("Checkpoint block rdd_7_0 not found! Either the executor", UnavailableError),
         ("java.lang.OutOfMemoryError: Java heap space", UnavailableError),
+        ("java.net.UnknownHostException: nowhere", UnavailableError),
+        (
+            "org.apache.hadoop.fs.UnsupportedFileSystemException: No FileSystem for scheme s3",
+            ConfigError,
+        ),
+        (
+            "Failed to create new KafkaAdminClient\n java.security.spec.InvalidKeySpecException",
+            ConfigError,
+        ),
+        (
+            "org.apache.kafka.common.errors.SslAuthenticationException: SSL handshake failed",
+            ConfigError,
+        ),
+        ("org.apache.kafka.common.errors.GroupAuthorizationException: denied", ConfigError),
+        ("py4j.protocol.Py4JNetworkError: Answer from Java side is empty", StateError),
         ("java.util.concurrent.RejectedExecutionException: Task rejected", StateError),
     ],
 )
@@ -44,11 +61,43 @@ def test_a_jvm_without_room_for_code_names_the_option_that_gives_it() -> None:
     assert "-XX:ReservedCodeCacheSize=" in error.remedy
 
 
-def test_an_unknown_failure_parks_the_table_and_shows_no_text_of_it() -> None:
-    error = as_cdc_sink_error(RuntimeError("x.y.StrangeException: secret 42"), "shop.t")
+def test_an_unknown_failure_names_its_innermost_cause_without_values() -> None:
+    text = (
+        "An error occurred while calling o42.save.\n: org.apache.spark.SparkException: aborted\n\tat a.b\n"
+        "Caused by: x.y.StrangeException: the disk 'secret' of p4ss at https://u:p@h/ (secret) key=secret "
+        "is odd"
+    )
+    error = as_cdc_sink_error(RuntimeError(text), "shop.t")
     assert type(error) is StateError
-    assert "x.y.StrangeException" in str(error)
-    assert "secret" not in str(error)
+    assert "(x.y.StrangeException: the disk … of … at … is odd)" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "java.lang.NumberFormatException: For input string: secret",
+            "java.lang.NumberFormatException",
+        ),
+        ("[CAST_INVALID_INPUT] The value 'secret' of x.y.SparkException: secret", "no error class"),
+        ("nothing that Java says", "no error class given"),
+        ("java.lang.NullPointerException", "java.lang.NullPointerException"),
+    ],
+)
+def test_a_message_that_is_about_a_value_is_not_shown(text: str, said: str) -> None:
+    shown = innermost(text)
+    assert "secret" not in shown
+    assert said in shown or "CAST_INVALID_INPUT" in shown
+
+
+@given(
+    st.from_regex("[A-Za-z0-9äß.-]*", fullmatch=True),
+    st.sampled_from(['"{}"', "'{}'", "({})", "`{}`", "a={}", "x{}9"]),
+)
+def test_what_stands_in_quotes_or_holds_digits_is_never_shown(value: str, form: str) -> None:
+    value = f"sEcReT{value}"
+    message = form.format(value).replace("\n", " ")
+    assert "sEcReT" not in innermost(f"x.y.OddException: it is {message}").replace("OddE", "")
 
 
 def test_only_a_stumble_after_a_committed_replay_is_no_failure() -> None:
