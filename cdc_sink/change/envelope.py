@@ -75,7 +75,8 @@ class AvroField:
     """One column or key field as its writer schema declares it.
 
     `avro_type` is the non-null branch; `semantic` is `connect.name`, Debezium's own type name;
-    `default_given` is true when the schema carries a default other than null; `option` and
+    `default_given` is true when the schema carries a default other than null, which is `default`, as the
+    schema's JSON has it; `option` and
     `placeholder` are what the configuration adds; `decoded_as`, the name in the decoded record where
     Avro refuses the source's own.
     """
@@ -86,6 +87,7 @@ class AvroField:
     semantic: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     default_given: bool = False
+    default: Any = None
     option: ColumnOption = USUAL
     placeholder: str = UNAVAILABLE
     decoded_as: str | None = None
@@ -329,11 +331,12 @@ def array_element(array: AvroField) -> AvroField:
 
 
 def _avro_field(entry: Node) -> AvroField:
-    given = entry.get("default") is not None
+    default = entry.get("default")
     own = entry.get(SOURCE_NAME)
     return AvroField(
         name=own or entry["name"],
-        default_given=given,
+        default_given=default is not None,
+        default=default,
         decoded_as=entry["name"] if own else None,
         **_typed(entry["type"]),
     )

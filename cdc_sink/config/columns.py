@@ -34,6 +34,13 @@ class ColumnSettings(Frozen):
         "default fault: NULL means something else",
     )
 
+    constant_default: bool = Field(
+        default=False,
+        description="a zero, false, empty or 1970-01-01 default of a column to be added is the source's own, "
+        "so older rows get it; default false: the connector writes the same for an expression that it can't "
+        "evaluate, and older rows get NULL (docs/schema-change.md)",
+    )
+
     @field_validator("on_infinity", mode="before")
     @classmethod
     def _read_yaml_null(cls, given: object) -> object:
@@ -57,4 +64,4 @@ class ColumnSettings(Frozen):
     @property
     def option(self) -> ColumnOption:
         """The same for the rooms that know no configuration."""
-        return ColumnOption(self.type, self.unsigned, self.on_infinity)
+        return ColumnOption(self.type, self.unsigned, self.on_infinity, self.constant_default)

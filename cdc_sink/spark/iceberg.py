@@ -19,6 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from cdc_sink.config import Target
 from cdc_sink.errors import CommitConflictError
+from cdc_sink.spark.initial_defaults import read_added
 from cdc_sink.spark.locate import JOB_FAILED
 from cdc_sink.table.columns import CDC_COLUMN, Column, plain_type
 from cdc_sink.table.history import FoundLedger, LedgerCopy, TableSnapshot, find_ledger
@@ -85,7 +86,12 @@ class IcebergTable:
         """The source's columns as the table holds them, without `_cdc`."""
         fields = self.java.schema().columns()
         return tuple(
-            Column(str(f.name()), plain_type(str(f.type().toString())), f.isRequired())
+            Column(
+                str(f.name()),
+                plain_type(str(f.type().toString())),
+                f.isRequired(),
+                added=read_added(f),
+            )
             for f in fields
             if f.name() != CDC_COLUMN
         )

@@ -190,7 +190,8 @@ class Projection:
         sources = self.schemas.sources(i, self.columns)
         fault = set_aside if self.sets_aside else None
         return self.filled(
-            {
+            self.older(i)
+            | {
                 column: source.sql(
                     f"v{i}.{name}.{quote(source.field.decoded_name)}",
                     self.types[column],
@@ -199,6 +200,11 @@ class Projection:
                 for column, source in sources.items()
             }
         )
+
+    def older(self, i: int) -> dict[str, str]:
+        """What a row holds in columns that were added after its writer schema, where it is not NULL."""
+        found = {c.name: c.added.value(i) for c in self.columns if c.added is not None}
+        return {name: value for name, value in found.items() if value is not None}
 
     def deleted(self, i: int | None = None) -> str:
         """What is known of a deleted row: its key; the whole row where there is no key to go by.

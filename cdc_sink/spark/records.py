@@ -85,7 +85,9 @@ class RecordWriter:
 
     def __post_init__(self) -> None:
         """Read the schemas as the table's settings say."""
-        self.schemas = replace(self.schemas, policy=self.sink.target.table)
+        settings = self.sink.target.table
+        # Under `json` a schema's id is a digest of its text.
+        self.schemas = replace(self.schemas, policy=settings, ids_rise=settings.wire != "json")
 
     def write(
         self, records: DataFrame, batch_id: int, batch: OffsetRange | None = None
@@ -289,7 +291,9 @@ class RecordWriter:
     def _table(self) -> tuple[IcebergTable | None, tuple[Column, ...]]:
         """The table as it is, and its columns with what the schemas add."""
         table = IcebergTable.load(self.sink.spark, self.sink.target)
-        return table, self.schemas.extend(table.columns() if table else ())
+        columns = self.schemas.extend(table.columns() if table else ())
+        self.sink.shape = self.sink.shape.knowing(columns)
+        return table, columns
 
     def _explain(self, records: DataFrame, failed: Exception) -> CdcSinkError:
         text = str(failed)

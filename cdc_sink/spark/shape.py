@@ -6,8 +6,10 @@ Each statement may be the last one before a crash; the next batch goes on from w
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
+import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
@@ -21,9 +23,11 @@ from cdc_sink.spark.failpoints import (
     failpoint,
 )
 from cdc_sink.spark.iceberg import IcebergTable
+from cdc_sink.spark.initial_defaults import add_with_default, remember_defaults
 from cdc_sink.table.columns import (
     CDC_FIELDS,
     EVENT_FIELDS,
+    Added,
     CdcFields,
     Column,
     add_cdc_sql,
@@ -31,9 +35,11 @@ from cdc_sink.table.columns import (
     iceberg_type,
     identifier_sql,
 )
-from cdc_sink.table.evolution import plan_evolution, require_key
+from cdc_sink.table.evolution import UNKNOWN, AddColumn, older_rows, plan_evolution, require_key
 from cdc_sink.table.ledger import LEDGER_KEY, Ledger
 from cdc_sink.table.one_table import OneTable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("cdc_sink.shape")
 
 # JDBC catalogs look first and insert then: two tables that start together would collide.
 _one_namespace_at_a_time = threading.Lock()
@@ -46,6 +52,11 @@ class Shape:
     spark: SparkSession
     target: Target
     one_table: OneTable
+    added: Mapping[str, Added] = field(default_factory=dict)
+
+    def knowing(self, columns: Iterable[Column]) -> Shape:
+        """The same, told what rows hold that are older than a column."""
+        return replace(self, added={c.name: c.added for c in columns if c.added is not None})
 
     @property
     def cdc_fields(self) -> CdcFields:
@@ -106,6 +117,8 @@ class Shape:
             for statement in identifier_sql(self.target.identifier, keys):
                 self.spark.sql(statement)
         table.java.refresh()
+        # So that records of older schemas that come after a restart find it.
+        remember_defaults(self.spark, table.java, self.added)
 
     def _require_ours(self, table: IcebergTable) -> None:
         unfinished = table.owner == self.target.pipeline.name and table.snapshot_id is None
@@ -129,13 +142,17 @@ class Shape:
         Raises: SchemaError when the policy refuses; CommitConflictError when another writer committed.
         """
         keys = key_names(changes)
-        wanted = struct_columns(changes, "after", keys)
+        shaped = struct_columns(changes, "after", keys)
+        wanted = [replace(c, added=self.added.get(c.name)) for c in shaped]
         require_key(table.key_columns(), keys, self.target.table)
         steps = plan_evolution(table.columns(), wanted, keys, self.target.table, in_place=True)
         if not steps:
             return table
         for step in steps:
-            self.spark.sql(step.sql(self.target.identifier))
+            if isinstance(step, AddColumn):
+                self._add(table, step)
+            else:
+                self.spark.sql(step.sql(self.target.identifier))
             failpoint(TABLE_HALF_EVOLVED)
         failpoint(TABLE_EVOLVED)
         evolved = IcebergTable.load(self.spark, self.target)
@@ -147,6 +164,22 @@ class Shape:
                 remedy="it is retried; stop the other writer if this goes on",
             )
         return evolved
+
+    def _add(self, table: IcebergTable, step: AddColumn) -> None:
+        """Add a column, and say what the rows hold in it that are there."""
+        column, added = step.column, step.column.added or Added()
+        table.java.refresh()
+        given = added.default is not None and add_with_default(self.spark, table.java, column)
+        if not given:
+            self.spark.sql(step.sql(self.target.identifier))
+        say = log.warning if older_rows(added, given=given) == UNKNOWN else log.info
+        say(
+            "column_added",
+            table=self.target.where,
+            column=column.name,
+            type=column.type,
+            older_rows=older_rows(added, given=given),
+        )
 
 
 def key_names(changes: DataFrame) -> tuple[str, ...]:

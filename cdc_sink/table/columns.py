@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from cdc_sink.change.avro_types import decimal_parts
@@ -70,13 +70,36 @@ _NO_BUCKET = frozenset({"boolean", "float", "double"})
 
 
 @dataclass(frozen=True)
+class Added:
+    """What rows of writer schemas without a column hold in it.
+
+    `default`: the value in the column's type, as SQL; None for NULL. `is_unknown`: the source's rows hold
+    something else than NULL, but no schema tells what. `since`: id of the first writer schema that had the
+    column, None where ids are in no order; a later schema without it dropped the column.
+    """
+
+    default: str | None = None
+    is_unknown: bool = False
+    since: int | None = None
+
+    def value(self, schema_id: int) -> str | None:
+        """Return the SQL of the value in rows of a schema that lacks the column; None for NULL."""
+        is_older = self.since is None or schema_id < self.since
+        return self.default if is_older else None
+
+
+@dataclass(frozen=True)
 class Column:
-    """One column of a table; `type` is Iceberg's, e.g. `decimal(10,2)`."""
+    """One column of a table; `type` is Iceberg's, e.g. `decimal(10,2)`.
+
+    `added`: what rows hold that are older than the column.
+    """
 
     name: str
     type: str
     required: bool = False
     doc: str | None = None
+    added: Added | None = field(default=None, compare=False)
 
 
 def spark_type(iceberg: str) -> str:
@@ -132,7 +155,7 @@ def _translated(name: str, scalar: Callable[[str], str], theirs: str, ours: str)
     if head != "struct":
         raise _unknown_type(name)
     fields = (part.partition(":") for part in parts)
-    shown = (f"{field}:{_translated(kind, scalar, theirs, ours)}" for field, _, kind in fields)
+    shown = (f"{label}:{_translated(kind, scalar, theirs, ours)}" for label, _, kind in fields)
     return f"struct<{','.join(shown)}>"
 
 

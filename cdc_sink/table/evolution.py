@@ -26,7 +26,7 @@ from cdc_sink.change.avro_types import list_element
 from cdc_sink.change.quoting import quote
 from cdc_sink.change.text import has_text
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.columns import CDC_COLUMN, Column, ddl_type, require_distinct
+from cdc_sink.table.columns import CDC_COLUMN, Added, Column, ddl_type, require_distinct
 from cdc_sink.table.placement import (
     DEFAULT_POLICY,
     Place,
@@ -36,6 +36,10 @@ from cdc_sink.table.placement import (
     second_name,
 )
 
+UNKNOWN = (
+    "NULL, but the source's may hold a default that no writer schema tells: update them there, or build "
+    "a new table from a new source snapshot"
+)
 _NEW_TABLE = "build a new table from a new source snapshot in a new topic"
 _AT_THE_SOURCE = f"give the column a new name at the source; or {_NEW_TABLE}"
 
@@ -121,7 +125,9 @@ def plan_evolution(
     changes: list[SchemaChange] = []
     for column, at in _places(held, wanted, key_columns, policy, on_incompatible):
         if at.name not in held:
-            changes.append(AddColumn(Column(at.name, at.type, doc=column.doc)))
+            # What goes beside its column, older rows have in the column.
+            old = column.added if at.name == column.name and not at.as_text else None
+            changes.append(AddColumn(Column(at.name, at.type, doc=column.doc, added=old)))
         elif held[at.name].type != at.type:
             changes.append(WidenColumn(at.name, held[at.name].type, at.type))
     added = [change.column.name for change in changes if isinstance(change, AddColumn)]
@@ -168,6 +174,13 @@ def describe(change: SchemaChange) -> str:
             return f"let {name} be null"
         case RenameColumn(name, new_name):
             return f"rename {name} to {new_name}"
+
+
+def older_rows(added: Added, *, given: bool) -> str:
+    """Say in words what rows hold in a column that is added to them."""
+    if given:
+        return "the default of the writer schema"
+    return UNKNOWN if added.is_unknown or added.default is not None else "NULL"
 
 
 def require_key(

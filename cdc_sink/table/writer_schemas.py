@@ -16,14 +16,16 @@ from cdc_sink.change.avro_types import (
     column_type,
     convert_sql,
     given_sql,
+    set_aside,
     value_fault_reason,
 )
+from cdc_sink.change.defaults import default_sql, is_unknown
 from cdc_sink.change.envelope import AvroField, Envelope, parse_key, with_options
 from cdc_sink.change.position import has_log_files, positions_tie
 from cdc_sink.change.text import text_fault_reason, text_sql
 from cdc_sink.change.unavailable import LEAVE_OUT_NULLS
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.columns import Column
+from cdc_sink.table.columns import Added, Column, spark_type
 from cdc_sink.table.evolution import merge_columns
 from cdc_sink.table.one_source import fingerprint
 from cdc_sink.table.placement import DEFAULT_POLICY, Policy, current_name, place
@@ -62,12 +64,14 @@ class WriterSchemas:
     """The writer schemas that a batch may hold, by registry id: Avro JSON of values and of keys.
 
     `log`: the name of the one log that positions may be of, where they number its files; None for any.
+    `ids_rise`: a later schema has a greater id.
     """
 
     values: Mapping[int, str]
     keys: Mapping[int, str]
     policy: Policy = DEFAULT_POLICY
     log: str | None = None
+    ids_rise: bool = True
 
     @cached_property
     def envelopes(self) -> dict[int, Envelope]:
@@ -109,9 +113,27 @@ class WriterSchemas:
         """The columns that one writer schema asks of a table; key columns are required."""
         names, keys = self._names(table), self.key_names(table)
         return tuple(
-            Column(name, column_type(f).iceberg, required=name in keys)
+            Column(
+                name,
+                column_type(f).iceberg,
+                required=name in keys,
+                added=None if name in keys else self._added(schema_id, f),
+            )
             for name, f in self._named_fields(schema_id, names)
         )
+
+    def _added(self, schema_id: int, field: AvroField) -> Added | None:
+        """What rows of older schemas hold in a column; events of before hold nothing in it."""
+        if self.policy.mode == "append":
+            return None
+        connector = self.envelopes[schema_id].connector
+        since = schema_id if self.ids_rise else None
+        given = default_sql(field, connector)
+        if given is None:
+            return Added(None, is_unknown(field, connector), since)
+        kind = column_type(field).iceberg
+        value = convert_sql(field, given, kind, fault=set_aside)
+        return Added(f"CAST({value} AS {spark_type(kind)})", False, since)
 
     def sources(self, schema_id: int, columns: Sequence[Column]) -> dict[str, Source]:
         """Which field of a writer schema fills which column; a column left out gets null.

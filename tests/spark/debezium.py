@@ -89,11 +89,13 @@ class SourceTable:
     origin: Mapping[str, str] = field(
         default_factory=dict
     )  # of the source block, where not by the name
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # as Avro's JSON has them
 
     def value_schema(self) -> dict[str, Any]:
         envelope = self._recorded()
         defined: set[str] = set()
         fields = [_entry(n, _named_once(node, defined)) for n, node in self.columns.items()]
+        fields = [_with_default(entry, self.defaults.get(entry["name"])) for entry in fields]
         row = {"type": "record", "name": "Value", "fields": fields}
         envelope["fields"][0]["type"] = ["null", {**row, "connect.name": f"{self.name}.Value"}]
         return envelope | {"namespace": self.name, "connect.name": f"{self.name}.Envelope"}
@@ -141,6 +143,15 @@ def _entry(name: str, node: Any) -> dict[str, Any]:
     return {"name": name, "type": node} | (
         {"default": None} if isinstance(node, list) and node[0] == "null" else {}
     )
+
+
+def _with_default(entry: dict[str, Any], value: Any) -> dict[str, Any]:
+    """As converters write it: where NULL is allowed too, the default's type comes first."""
+    if value is None:
+        return entry
+    node = entry["type"]
+    node = [_not_null(node), "null"] if isinstance(node, list) else node
+    return entry | {"type": node, "default": value}
 
 
 def _named_once(node: Any, defined: set[str]) -> Any:
