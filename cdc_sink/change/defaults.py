@@ -38,19 +38,20 @@ def default_sql(field: AvroField, connector: str) -> str | None:
     value = field.default
     if value is None or is_unknown(field, connector):
         return None
-    return _sql(field, value)
+    return raw_sql(field, value)
 
 
 def is_unknown(field: AvroField, connector: str) -> bool:
     """Say whether the source's older rows hold what no schema tells."""
     if field.default is None:
         return not field.nullable
-    if _sql(field, field.default) is None:
+    if raw_sql(field, field.default) is None:
         return True
     return not field.option.constant_default and _may_be_made_up(field, connector)
 
 
-def _sql(field: AvroField, value: Any) -> str | None:
+def raw_sql(field: AvroField, value: Any) -> str | None:
+    """Render a default as the schema has it; None for one that has no plain form."""
     base = base_of(field.avro_type)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if base == "boolean" and isinstance(value, bool):

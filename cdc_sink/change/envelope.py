@@ -60,6 +60,9 @@ _KIND_BY_LAST_NAME = {
     "MessageValue": RecordKind.MESSAGE,
     "Value": RecordKind.FLATTENED,
 }
+# PostgreSQL logs a deleted row's replica identity only: a key of other columns would arrive as zeros, and a
+# changed key as a plain update.
+CHOSEN_KEY = "message.key.columns (on PostgreSQL together with REPLICA IDENTITY FULL)"
 _OTHER_REMEDY = "give the topic of one table; this one carries another kind of record"
 _METADATA_REMEDY = "set value.converter.connect.meta.data=true on the connector"
 
@@ -173,7 +176,7 @@ def parse_key(writer_key_schema_json: str) -> tuple[AvroField, ...]:
         raise SchemaError(
             "record key",
             "the key is not an Avro record of key columns",
-            remedy="give the source table a primary key or set message.key.columns, and remove "
+            remedy=f"give the source table a primary key or set {CHOSEN_KEY}, and remove "
             "transforms that replace the key",
         )
     return tuple(_avro_field(entry) for entry in tree["fields"])

@@ -22,6 +22,7 @@ from cdc_sink.clients.registry import Registry
 from cdc_sink.config import Pipeline, Secret, Target, load_config
 from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError
 from cdc_sink.table.columns import creation_sql
+from cdc_sink.table.evolution import AddColumn, older_rows
 from cdc_sink.table.merge_sql import merge_sql
 from cdc_sink.table.preview import Preview, Versions, preview
 
@@ -137,6 +138,11 @@ def _notes(seen: Preview) -> Iterator[str]:
     if seen.coming:
         ids = ", ".join(map(str, seen.coming))
         yield f"registered and not written yet: schema id {ids}"
+    for change in seen.changes:
+        if isinstance(change, AddColumn) and change.column.added is not None:
+            added = change.column.added
+            words = older_rows(added, given=added.default is not None)
+            yield f"column {change.column.name}: older rows hold {words}"
     if seen.unfilled:
         yield f"null in rows of the newest schema: {', '.join(seen.unfilled)}"
 

@@ -27,7 +27,17 @@ _OF_RECORDS = (
     "bad_records",
     "truncates",
 )
-_OF_KEYS = ("upserted", "deleted", "split", "tied", "overtaken", "unfilled", "lacking", "unknown")
+_OF_KEYS = (
+    "upserted",
+    "deleted",
+    "split",
+    "tied",
+    "overtaken",
+    "unfilled",
+    "lacking",
+    "unknown",
+    "defaulted",
+)
 
 
 def passing(partitions: Sequence[int], has_aside: bool, exact: bool) -> list[Column]:
@@ -74,7 +84,7 @@ def passing(partitions: Sequence[int], has_aside: bool, exact: bool) -> list[Col
     ]
 
 
-def remaining(fills: Sequence[str]) -> list[Column]:
+def remaining(fills: Sequence[str], filled_in: str = "false") -> list[Column]:
     """What to observe of the folded rows."""
     lacking = "size(missing) > 0"
     unfilled = f"size(array_except(missing, array({', '.join(map(literal, fills))}))) > 0"
@@ -88,6 +98,7 @@ def remaining(fills: Sequence[str]) -> list[Column]:
         ],
         F.count_if(F.expr("op <> 'd'")).alias("upserted_keys"),
         F.count_if(F.expr("op = 'd'")).alias("deleted_keys"),
+        F.count_if(F.expr(f"op = 'd' AND {filled_in}")).alias("defaulted_keys"),
         F.count_if(F.expr("is_split")).alias("split_keys"),
         F.count_if(F.expr("is_tied")).alias("tied_keys"),
         F.count_if(F.expr("is_overtaken")).alias("overtaken_keys"),

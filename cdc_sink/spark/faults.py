@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from cdc_sink.change.envelope import CHOSEN_KEY
 from cdc_sink.change.wire import (
     BAD_ID_HEADER,
     ID_OUT_OF_RANGE,
@@ -129,7 +130,7 @@ def _frame_sentence(fault: Fault) -> tuple[str, str]:
         return (
             f"the record has no {what}",
             "a table that mirrors its source needs a key: give the source table a primary key, set "
-            "message.key.columns on the connector, or keep every event with `mode: append`",
+            f"{CHOSEN_KEY}, or keep every event with `mode: append`",
         )
     if (code := marked_fault(fault.head)) is not None:
         saw, remedy = _UNFRAMED[code]
@@ -194,8 +195,17 @@ def _tie_sentence(_fault: Fault) -> tuple[str, str]:
     return (TIED, TIED_REMEDY)
 
 
+def _null_key_sentence(fault: Fault) -> tuple[str, str]:
+    return (
+        f"the key has NULL in column {fault.detail}, and rows with NULL there can't be told apart",
+        "leave the column out of message.key.columns, or set it NOT NULL at the source, and build a new "
+        "table from a new source snapshot in a new topic; or keep every event with `mode: append`",
+    )
+
+
 _SENTENCES = {
     "tie": _tie_sentence,
+    "null_key": _null_key_sentence,
     "event_id": _event_id_sentence,
     "frame": _frame_sentence,
     "key": _frame_sentence,

@@ -85,6 +85,7 @@ class FoldOptions:
     `every`: nothing is folded, each event stays a row; what the connector left out is null then.
     `nulls_left_out`: a NULL before a value that was left out is that value; else nobody has it.
     `moving`: keys may lie in two partitions. `ties`: different changes may share a position.
+    `filled_in`: SQL, whether a `key` holds what the connector fills in for what the log lacks.
     """
 
     exact: bool = False
@@ -94,6 +95,7 @@ class FoldOptions:
     nulls_left_out: bool = False
     moving: Moving | None = None
     ties: bool = False
+    filled_in: str = "false"
 
 
 def fold(
@@ -128,7 +130,7 @@ def fold(
     kept = kept.drop("stale", "was_applied", "aside", "begins_again", "origin")
     rows = (
         (_every(kept) if options.every else _last(kept, options))
-        .observe(left, *remaining(options.fills))
+        .observe(left, *remaining(options.fills, options.filled_in))
         .localCheckpoint(eager=True)
     )
     facts = batch_facts(
@@ -325,7 +327,8 @@ def _by_partition(values: Mapping[int, str], partition: str = "partition") -> st
     return f"element_at(map_from_arrays(array({partitions}), array({listed})), {partition})"
 
 
-def _mark_sql(marks: Mapping[int, SourcePosition]) -> str:
+def mark_sql(marks: Mapping[int, SourcePosition]) -> str:
+    """The high-water mark of a row's partition; null for a partition that has none."""
     if not marks:
         return "CAST(NULL AS STRUCT<hi: BIGINT, lo: BIGINT>)"
     return _by_partition(
@@ -335,7 +338,7 @@ def _mark_sql(marks: Mapping[int, SourcePosition]) -> str:
 
 def below_sql(marks: Mapping[int, SourcePosition]) -> str:
     """A change lies below its partition's mark: an earlier batch applied it."""
-    return f"coalesce({IS_STREAM} AND position < {_mark_sql(marks)}, false)"
+    return f"coalesce({IS_STREAM} AND position < {mark_sql(marks)}, false)"
 
 
 def _stale(changes: DataFrame, marks: Mapping[int, SourcePosition]) -> DataFrame:
@@ -348,7 +351,7 @@ def _stale_exactly(changes: DataFrame, marks: Mapping[int, SourcePosition]) -> D
     before = of_partition.rowsBetween(Window.unboundedPreceding, -1)
     so_far = of_partition.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     risen = F.max(F.expr(f"CASE WHEN {IS_STREAM} THEN position END")).over(before)
-    mark = F.greatest(risen, F.expr(_mark_sql(marks)))
+    mark = F.greatest(risen, F.expr(mark_sql(marks)))
     below = F.coalesce(F.expr(IS_STREAM) & (F.col("position") < mark), F.lit(False))
     outdated = F.col("outdated") if "outdated" in changes.columns else F.lit(False)
     # What comes again was delivered before, with the same time: here or in an earlier batch.

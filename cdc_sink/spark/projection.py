@@ -82,7 +82,16 @@ class Projection:
         if self.of_events:
             return "CAST(NULL AS STRING)"
         whens = []
-        for i in self.schemas.key_fields:
+        struct = ", ".join(
+            f"{quote(name)}: {spark_type(self.types[name])}"
+            for name in self.schemas.key_names(self.columns)
+        )
+        for i, fields in self.schemas.key_fields.items():
+            for f in fields:
+                if f.nullable:
+                    fault = fault_sql("'null_key'", "key", literal(f.name.replace("|", " ")))
+                    empty = f"k{i} IS NOT NULL AND k{i}.{quote(f.decoded_name)} IS NULL"
+                    whens.append(f"WHEN {empty} THEN CAST({fault} AS STRUCT<{struct}>)")
             parts = [f"{literal(name)}, {sql}" for name, sql in self.key_values(i).items()]
             whens.append(f"WHEN k{i} IS NOT NULL THEN named_struct({', '.join(parts)})")
         if self.sets_aside:
@@ -91,10 +100,6 @@ class Projection:
                 f"WHEN key IS NULL AND ({self.per_schema(lambda i: f'v{i}.op')}) = 't' THEN NULL"
             )
         fault = fault_sql("'key'", "key")
-        struct = ", ".join(
-            f"{quote(name)}: {spark_type(self.types[name])}"
-            for name in self.schemas.key_names(self.columns)
-        )
         return f"CASE {' '.join(whens)} ELSE CAST({fault} AS STRUCT<{struct}>) END"
 
     def old_key(self) -> str:
@@ -257,11 +262,26 @@ class Projection:
                 return "CAST(array() AS ARRAY<STRING>)"
             listed = ", ".join(f"CASE WHEN {sql} THEN {literal(n)} END" for n, sql in found.items())
             return (
-                f"CASE WHEN {' OR '.join(found.values())} THEN array_except(array({listed}), array(NULL)) "
+                f"CASE WHEN {self.whole(i)} THEN CAST(array() AS ARRAY<STRING>) "
+                f"WHEN {' OR '.join(found.values())} THEN array_except(array({listed}), array(NULL)) "
                 "ELSE CAST(array() AS ARRAY<STRING>) END"
             )
 
         return self.per_schema(names, "CAST(NULL AS ARRAY<STRING>)")
+
+    def whole(self, i: int) -> str:
+        """True for a change that no value can be left out of: what looks like the placeholder is data.
+
+        PostgreSQL's connector reads rows whole, and so is an inserted row in the log; only the second half of
+        a changed key, a `c` too, lacks what an update lacks, and a header tells it.
+        """
+        envelope = self.schemas.envelopes[i]
+        if envelope.connector != "postgresql":
+            return "false"
+        read = f"v{i}.op = 'r'"
+        if envelope.added is not None or not self.sets_aside:
+            return read
+        return f"{read} OR v{i}.op = 'c' AND NOT exists(headers, h -> h.key = '{OLD_KEY}')"
 
     def position(self) -> str:
         """The source position; null where the source block has none."""

@@ -13,6 +13,7 @@ from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import CdcSinkError, SchemaError, StateError
 from cdc_sink.spark.dead_letters import DeadLetters
 from cdc_sink.spark.decode import FEW_SCHEMAS, decode, log_names, require_framed, schema_ids
+from cdc_sink.spark.empty_keys import filled_in_sql
 from cdc_sink.spark.failpoints import BATCH_STARTED, SCHEMAS_FETCHED, failpoint
 from cdc_sink.spark.failures import as_cdc_sink_error
 from cdc_sink.spark.faults import (
@@ -146,6 +147,9 @@ class RecordWriter:
             return None  # only tombstones so far, and no table: there is no column to make one of
         ledger = table.ledger() if table else None
         self._know_log(records, columns, ledger)
+        folding = self.sink.folding
+        filled_in = "false" if self.of_events else filled_in_sql(self.schemas, columns)
+        folding.options = replace(folding.options, filled_in=filled_in)
         waits_for_letters = bool(ledger and ledger.quarantined) and not self.of_events
         if not self._sets_aside and not waits_for_letters:
             sample = KeySample()

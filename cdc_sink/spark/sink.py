@@ -25,6 +25,7 @@ from pyspark.sql import functions as F
 from cdc_sink.change.quoting import quote
 from cdc_sink.config import Target
 from cdc_sink.spark.dead_letters import DeadLetters, count_of, digest_of
+from cdc_sink.spark.empty_keys import require_rows
 from cdc_sink.spark.engines import Engine, FoldedBatch
 from cdc_sink.spark.engines.append import append, table_rows
 from cdc_sink.spark.engines.merge import merge, prepare_session
@@ -130,6 +131,7 @@ class Sink:
             if plan.step is Step.SKIP:
                 table.keep_copy()  # a crash may have come between the table commit and the copy
             else:
+                require_rows(folded, new, table, ledger, self.folding.options.filled_in)
                 plan = self._put_letters(new, plan, ledger, batch_id)
                 self._require_hashed(ledger, topic)
                 if ledger.moving is not None and folded.facts.deleted_keys:

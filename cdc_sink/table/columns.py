@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from cdc_sink.change.avro_types import decimal_parts
+from cdc_sink.change.envelope import CHOSEN_KEY
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.errors import ConfigError, SchemaError
 from cdc_sink.table.ledger import OWNER_PROPERTY
@@ -318,14 +319,14 @@ def _require_key(columns: Sequence[Column], key_columns: Sequence[str]) -> None:
             raise SchemaError(
                 f"key column {name}",
                 "the record key has a column that the row does not have",
-                remedy="set message.key.columns to columns of the table, and remove transforms "
+                remedy=f"set {CHOSEN_KEY} to columns of the table, and remove transforms "
                 "that add to the key",
             )
         if types[name] in _NO_KEY or "<" in types[name]:
             raise SchemaError(
                 f"key column {name}",
                 f"Iceberg takes no {types[name]} as an identifier field",
-                remedy="set message.key.columns to columns of another type",
+                remedy=f"set {CHOSEN_KEY} to columns of another type",
             )
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cdc_sink.change.avro_types import list_element
+from cdc_sink.change.envelope import CHOSEN_KEY
 from cdc_sink.change.quoting import quote
 from cdc_sink.change.text import has_text
 from cdc_sink.errors import SchemaError
@@ -197,7 +198,7 @@ def require_key(
         raise SchemaError(
             f"key ({', '.join(key_columns)})",
             f"the table's rows have the key ({', '.join(identifier)}), so a change would not find its row",
-            remedy=f"set message.key.columns to the old key; or {_NEW_TABLE}",
+            remedy=f"set {CHOSEN_KEY} to the old key; or {_NEW_TABLE}",
         )
 
 
@@ -308,7 +309,7 @@ def _require_same_key(
             raise SchemaError(
                 f"key column {name}",
                 "the record key has a column that the row does not have",
-                remedy="set message.key.columns to columns of the table, and remove transforms "
+                remedy=f"set {CHOSEN_KEY} to columns of the table, and remove transforms "
                 "that add to the key",
             )
         if held and name not in held:

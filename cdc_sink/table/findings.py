@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cdc_sink.change.avro_types import column_type
-from cdc_sink.change.envelope import AvroField, Envelope, parse_key, with_options
+from cdc_sink.change.envelope import CHOSEN_KEY, AvroField, Envelope, parse_key, with_options
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.columns import Column, require_distinct
 from cdc_sink.table.evolution import describe
@@ -210,7 +210,7 @@ def _missing_subjects(
             level,
             "there is no key schema" + (", as before the first record" * is_empty),
             "a mirror needs a key: give the source table a primary key or set "
-            "message.key.columns, and use the Avro converter for keys too; or keep every event with "
+            f"{CHOSEN_KEY}, and use the Avro converter for keys too; or keep every event with "
             "`mode: append`",
             code,
         )

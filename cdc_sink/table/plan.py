@@ -42,6 +42,7 @@ class BatchFacts:
     `unfilled_keys` the older events were not looked at yet. `lacking` counts by column.
     `origins`: the least and the greatest origin of the changes, one if they are the same.
     `tied_keys` have different changes of one position in two partitions.
+    `defaulted_keys` are deleted, and hold what the connector fills in for what the log lacks.
     `overtaken_keys` have changes behind the one of the greatest position, where the fold went by it.
     `newest_falling_ts_ms` is of changes that lie below those before them in the batch, but are newer.
     """
@@ -71,6 +72,7 @@ class BatchFacts:
     unfilled_keys: int = 0
     lacking_keys: int = 0
     unknown_keys: int = 0
+    defaulted_keys: int = 0
     lacking: Mapping[str, int] = field(default_factory=dict)
 
     @property

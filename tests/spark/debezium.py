@@ -101,7 +101,12 @@ class SourceTable:
         return envelope | {"namespace": self.name, "connect.name": f"{self.name}.Envelope"}
 
     def key_schema(self) -> dict[str, Any]:
-        fields = [{"name": name, "type": _not_null(self.columns[name])} for name in self.key]
+        fields = [
+            _with_default(
+                {"name": name, "type": _not_null(self.columns[name])}, self.defaults.get(name)
+            )
+            for name in self.key
+        ]
         return {"type": "record", "name": "Key", "namespace": self.name, "fields": fields}
 
     def source(self, event: Event) -> dict[str, Any]:

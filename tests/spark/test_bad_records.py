@@ -72,7 +72,8 @@ FRAMES = {
         lambda topic: topic.raw(None, topic.value(event())),
         "the record has no key",
         "a table that mirrors its source needs a key: give the source table a primary key, set "
-        "message.key.columns on the connector, or keep every event with `mode: append`",
+        "message.key.columns (on PostgreSQL together with REPLICA IDENTITY FULL), or keep "
+        "every event with `mode: append`",
     ),
     "text as key": (
         lambda topic: topic.raw(b"1-1-1-1-1", topic.value(event())),
@@ -83,7 +84,8 @@ FRAMES = {
         lambda topic: topic.raw(None, None),
         "the record has no key",
         "a table that mirrors its source needs a key: give the source table a primary key, set "
-        "message.key.columns on the connector, or keep every event with `mode: append`",
+        "message.key.columns (on PostgreSQL together with REPLICA IDENTITY FULL), or keep "
+        "every event with `mode: append`",
     ),
 }  # fmt: skip
 EVENTS = {

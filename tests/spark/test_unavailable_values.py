@@ -51,6 +51,28 @@ def test_a_text_that_contains_the_placeholder_is_data(writer: Writer) -> None:
     assert writer.rows() == [written]
 
 
+@pytest.mark.parametrize("policy", ["quarantine_key", "set_null", "stop"])
+def test_the_placeholders_text_in_a_row_that_is_read_or_inserted_is_data(
+    lake: Lake, name: str, policy: str
+) -> None:
+    """Nothing can be left out of either; what a key takes along when it changes can."""
+    read = replace(documents(lake, name, unavailable_value=policy), partitions=(0, 1))
+    topic = read.topic
+    topic.send(Event("r", row(2, "read"), (1, 1), "true"))
+    read.write(1)
+    topic.send(Event("c", row(3, "inserted"), (2, 1)))
+    topic.send(Event("c", row(4, "whole", "text", b"bytes"), (2, 2)))
+    topic.send(Event("u", row(4, "updated"), (2, 3)))
+    read.write(2)
+    assert read.rows() == [
+        FULL,
+        row(2, "read"),
+        row(3, "inserted"),
+        row(4, "updated", "text", b"bytes"),
+    ]
+    assert letters(read) == []
+
+
 @pytest.mark.parametrize("connector", ["mysql", "mariadb"])
 def test_a_binlog_leaves_nothing_out(lake: Lake, name: str, connector: str) -> None:
     """What looks like the placeholder was written at the source."""

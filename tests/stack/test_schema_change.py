@@ -15,7 +15,7 @@ from cdc_sink.clients.catalog import load_table
 from cdc_sink.config import Pipeline
 from cdc_sink.stack.stack import Stack
 from cdc_sink.table.findings import Finding
-from tests.stack.pipelines import Lake, require_equal, streaming, wait, wait_for_records
+from tests.stack.pipelines import Lake, require_equal, run_once, streaming, wait, wait_for_records
 
 ITEMS = "sc_pg.public.sc_items"
 TYPED = "sc_pg.public.sc_typed"
@@ -33,6 +33,44 @@ TABLES = (
         "source": {"database": "mysql", "table": "shop.sc_lines"},
         "renames": {"label": "tag"},
     },
+)
+ADDED = (
+    {
+        "topic": "sc_pg.public.sc_added",
+        "target": "shop.added",
+        "source": {"database": "postgres", "table": "public.sc_added"},
+    },
+    *(
+        {
+            "topic": f"sc_my.shop.sc_{name}",
+            "target": f"shop.my_{name}",
+            "source": {"database": "mysql", "table": f"shop.sc_{name}"},
+        }
+        for name in ("added", "copied")
+    ),
+)
+MADE = (
+    "CREATE TABLE sc_added (id int PRIMARY KEY, name varchar(255))",
+    "INSERT INTO sc_added VALUES (1, '1'), (5, 'five')",
+)
+GIVEN = (
+    "INSERT INTO sc_added VALUES (2, '1')",
+    "ALTER TABLE sc_added ADD COLUMN c1 int DEFAULT 11",
+    "ALTER TABLE sc_added ADD COLUMN price decimal(10,2) DEFAULT -12.3",
+    "ALTER TABLE sc_added ADD COLUMN day date DEFAULT '2024-01-02'",
+    "ALTER TABLE sc_added ADD COLUMN at timestamp(6) DEFAULT '2024-01-02 03:04:05.123456'",
+    "ALTER TABLE sc_added ADD COLUMN st varchar(10) NOT NULL DEFAULT 'new'",
+)
+CHANGED = (
+    "INSERT INTO sc_added (id, name, c1, st) VALUES (3, '1', 22, 'old')",
+    "UPDATE sc_added SET name = 'five5' WHERE id = 5",
+)
+COPIED = (  # as gh-ost and pt-online-schema-change do it
+    "CREATE TABLE _sc_copied_gho LIKE sc_copied",
+    "ALTER TABLE _sc_copied_gho ADD COLUMN c int DEFAULT 5",
+    "INSERT INTO _sc_copied_gho (id, name) SELECT * FROM sc_copied",
+    "RENAME TABLE sc_copied TO _sc_copied_del, _sc_copied_gho TO sc_copied",
+    "UPDATE sc_copied SET name = 'changed' WHERE id = 5",
 )
 
 
@@ -65,9 +103,13 @@ def sources(stack: Stack) -> Iterator[Stack]:
         "INSERT INTO sc_lines VALUES "
         + ", ".join(f"({i}, 0, 'label {i}', '2020-01-01 10:00:00.123')" for i in range(1, 51)),
     )
-    tables = ["public.sc_items", "public.sc_typed"]
+    postgres(stack, *MADE)
+    mysql(stack, *MADE, "CREATE TABLE sc_copied LIKE sc_added")
+    mysql(stack, "INSERT INTO sc_copied SELECT * FROM sc_added")
+    tables = ["public.sc_items", "public.sc_typed", "public.sc_added"]
+    lines = ["shop.sc_lines", "shop.sc_added", "shop.sc_copied"]
     stack.add_connector("sc_pg", stack.postgres_connector("sc_pg", "shop", tables, slot="sc_pg"))
-    stack.add_connector("sc_my", stack.mysql_connector("sc_my", "shop", ["shop.sc_lines"]))
+    stack.add_connector("sc_my", stack.mysql_connector("sc_my", "shop", lines))
     wait_for_records(stack, ITEMS, 50)
     wait_for_records(stack, TYPED, 20)
     wait_for_records(stack, LINES, 50)
@@ -237,3 +279,21 @@ def failed(lake: Lake) -> list[Finding]:
     return [
         one for one in findings(lake) if one.where.startswith("connector") and one.level == "error"
     ]
+
+
+def test_older_rows_have_the_default_that_an_alter_gave_them(sources: Stack, lake: Lake) -> None:
+    pipeline = lake.pipeline(*ADDED)
+    for table in ADDED:
+        wait_for_records(sources, str(table["topic"]), 2)
+    assert [q.error for q in run_once(pipeline, lake.spark).queries] == [None] * 3
+    postgres(
+        sources,
+        *GIVEN,
+        "ALTER TABLE sc_added ADD COLUMN flag boolean NOT NULL DEFAULT true",
+        *CHANGED,
+    )
+    mysql(sources, *GIVEN, *CHANGED, *COPIED)
+    for table, records in zip(ADDED, (5, 5, 3), strict=True):
+        wait_for_records(sources, str(table["topic"]), records)
+    assert [q.error for q in run_once(pipeline, lake.spark).queries] == [None] * 3
+    require_equal(pipeline)

@@ -123,7 +123,10 @@ def test_the_plan_shows_what_a_version_that_is_not_written_yet_will_do(
 
     code, printed = planned(configured(shop, double), capsys, "--output", "json")
     said = json.loads(printed)
-    assert said["notes"]["shop.customers"] == ["registered and not written yet: schema id 2"]
+    assert said["notes"]["shop.customers"] == [
+        "registered and not written yet: schema id 2",
+        "column n: older rows hold NULL",
+    ]
     assert len(said["tables"]["shop.customers"]) == 2
     assert (code, said["refusals"]) == (0, {})
 
