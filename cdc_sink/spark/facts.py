@@ -30,6 +30,7 @@ _OF_RECORDS = (
 _OF_KEYS = (
     "upserted",
     "deleted",
+    "bare",
     "split",
     "tied",
     "overtaken",
@@ -68,7 +69,7 @@ def passing(partitions: Sequence[int], has_aside: bool, exact: bool) -> list[Col
             )
         ).alias("newest_falling_ts_ms"),
         *[
-            F.max(F.expr(f"IF(partition = {p}, offset, NULL)")).alias(f"offset{p}")
+            F.max(F.expr(f"IF(partition = {p}, struct(offset, deleted), NULL)")).alias(f"end{p}")
             for p in partitions
         ],
         *[
@@ -99,6 +100,7 @@ def remaining(fills: Sequence[str], filled_in: str = "false") -> list[Column]:
         F.count_if(F.expr("op <> 'd'")).alias("upserted_keys"),
         F.count_if(F.expr("op = 'd'")).alias("deleted_keys"),
         F.count_if(F.expr(f"op = 'd' AND {filled_in}")).alias("defaulted_keys"),
+        F.count_if(F.expr("op IS NULL")).alias("bare_keys"),
         F.count_if(F.expr("is_split")).alias("split_keys"),
         F.count_if(F.expr("is_tied")).alias("tied_keys"),
         F.count_if(F.expr("is_overtaken")).alias("overtaken_keys"),
@@ -119,6 +121,7 @@ def batch_facts(
 ) -> BatchFacts:
     """The facts of a batch, from what was observed before and after the fold."""
     marks = {p: seen[f"mark{p}"] for p in partitions if seen[f"mark{p}"] is not None}
+    ends = {p: seen[f"end{p}"] for p in partitions if seen[f"end{p}"] is not None}
     lacking = {name: left[f"lacking{i}"] for i, name in enumerate(fills)}
     return BatchFacts(
         ignores_truncates=ignores_truncates,
@@ -128,9 +131,8 @@ def batch_facts(
         ends_redelivered=any(seen[f"last{p}"] < mark for p, mark in marks.items()),
         highest_partition=seen["highest_partition"],
         origins=_origins(seen["least_origin"], seen["greatest_origin"]),
-        next_offsets={
-            p: seen[f"offset{p}"] + 1 for p in partitions if seen[f"offset{p}"] is not None
-        },
+        next_offsets={p: end["offset"] + 1 for p, end in ends.items()},
+        ended_with={p: end["deleted"] for p, end in ends.items()},
         high_water={p: SourcePosition(mark["hi"], mark["lo"]) for p, mark in marks.items()},
         schema_ids=tuple(sorted(seen["schema_ids"])),
         newest_source_ts_ms=seen["newest_source_ts_ms"],

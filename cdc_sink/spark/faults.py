@@ -203,9 +203,19 @@ def _null_key_sentence(fault: Fault) -> tuple[str, str]:
     )
 
 
+def _tombstone_sentence(_fault: Fault) -> tuple[str, str]:
+    return (
+        "a tombstone without its delete, and its row is in the table: the topic was compacted, or a "
+        "transform drops deletes, so deletes of other rows may be lost without a trace",
+        "set cleanup.policy=delete on the topic and keep the connector's deletes; let the connector take a "
+        "new snapshot into a new topic, and rebuild the table from it with `cdc-sink backfill`",
+    )
+
+
 _SENTENCES = {
     "tie": _tie_sentence,
     "null_key": _null_key_sentence,
+    "tombstone": _tombstone_sentence,
     "event_id": _event_id_sentence,
     "frame": _frame_sentence,
     "key": _frame_sentence,

@@ -36,6 +36,7 @@ class Folding:
             self.options,
             ignores_truncates=settings.truncate == "ignore",
             nulls_left_out=settings.unavailable_value == "set_null",
+            finds_bare=settings.order == "source",
         )
 
     def decide(
@@ -85,7 +86,8 @@ class Folding:
     ) -> tuple[Folded, Plan]:
         is_exact = self.options.exact or folded is not None
         if folded is None:
-            folded = fold(new, ledger.high_water, sorted(ledger.next_offsets), self.options)
+            partitions = sorted(ledger.next_offsets)
+            folded = fold(new, ledger.high_water, partitions, self.options, ledger.ended_with)
         facts = folded.facts
         plan = plan_batch(
             facts,
@@ -114,7 +116,7 @@ class Folding:
         """Decide over the values that nobody has; the changes as they are then, and folded."""
         everything = replace(self.options, exact=True, fills=fillable(marked))
         known = sorted(ledger.next_offsets)
-        folded = fold(marked, ledger.high_water, known, everything)
+        folded = fold(marked, ledger.high_water, known, everything, ledger.ended_with)
         if not folded.facts.lacking_keys:
             return marked, folded
         try:
@@ -131,4 +133,5 @@ class Folding:
             folded.release()
             raise
         folded.release()
-        return settled, fold(settled, ledger.high_water, known, everything)
+        again = fold(settled, ledger.high_water, known, everything, ledger.ended_with)
+        return settled, again

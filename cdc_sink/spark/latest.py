@@ -34,6 +34,15 @@ from cdc_sink.change.quoting import literal, quote
 from cdc_sink.spark.facts import IS_STREAM, batch_facts, passing, remaining
 from cdc_sink.spark.faults import fault_sql
 from cdc_sink.spark.kept import release
+from cdc_sink.spark.tombstones import (
+    ADDED,
+    DELETED,
+    IS_ASIDE,
+    IS_FINAL,
+    TELLS,
+    of_changes,
+    with_bare,
+)
 from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.merge_sql import key_alias
 from cdc_sink.table.moving import Moving
@@ -86,6 +95,7 @@ class FoldOptions:
     `nulls_left_out`: a NULL before a value that was left out is that value; else nobody has it.
     `moving`: keys may lie in two partitions. `ties`: different changes may share a position.
     `filled_in`: SQL, whether a `key` holds what the connector fills in for what the log lacks.
+    `finds_bare`: a tombstone without its delete is its key's row, without op; see tombstones.py.
     """
 
     exact: bool = False
@@ -96,6 +106,7 @@ class FoldOptions:
     moving: Moving | None = None
     ties: bool = False
     filled_in: str = "false"
+    finds_bare: bool = False
 
 
 def fold(
@@ -103,11 +114,12 @@ def fold(
     marks: Mapping[int, SourcePosition],
     partitions: Sequence[int],
     options: FoldOptions = FoldOptions(),
+    ended_with: Mapping[int, int] | None = None,
 ) -> Folded:
     """Fold the changes of each key and count what passed; runs one job.
 
     In:  changes that the ledger does not have yet, with `aside` where some don't belong to the table's rows;
-         its high-water marks; the partitions it knows.
+         its high-water marks; the partitions it knows; of those that ended with a delete the hash of its key.
     """
     has_aside = "aside" in changes.columns
     if not has_aside:
@@ -118,18 +130,23 @@ def fold(
     seen, left = Observation(), Observation()
     marked = marked.withColumn("was_applied", F.expr(below_sql(marks)))
     risen = ("place", "begins_again") if options.exact else ()
-    counted = marked.select(*CARRIED, *risen, "stale", "was_applied", "aside", "origin").observe(
-        seen, *passing(partitions, has_aside, options.exact)
-    )
-    kept = counted.where("op IS NOT NULL AND aside IS NULL AND NOT stale")
+    finds_bare = options.finds_bare and not options.every
+    deleted = DELETED if finds_bare else "CAST(NULL AS BIGINT)"
+    marked = marked.withColumn("deleted", F.expr(deleted))
+    counted = marked.select(*CARRIED, *risen, "stale", "was_applied", "aside", "origin", "deleted")
+    counted = counted.observe(seen, *passing(partitions, has_aside, options.exact))
+    is_kept = "(op IS NOT NULL AND aside IS NULL AND NOT stale)"
+    kept = counted.where(f"{is_kept} OR ({TELLS})" if finds_bare else is_kept)
+    if finds_bare:
+        kept = kept.withColumn("is_aside", F.expr(IS_ASIDE))
     if has_aside:  # without it no truncate gets here
         if options.ignores_truncates:
-            kept = kept.where("op <> 't'")
+            kept = kept.where("op IS NULL OR op <> 't'")
         elif not options.every:
             kept = _after_truncate(kept)
     kept = kept.drop("stale", "was_applied", "aside", "begins_again", "origin")
     rows = (
-        (_every(kept) if options.every else _last(kept, options))
+        (_every(kept) if options.every else _last(kept, options, ended_with or {}))
         .observe(left, *remaining(options.fills, options.filled_in))
         .localCheckpoint(eager=True)
     )
@@ -148,7 +165,7 @@ def _after_truncate(kept: DataFrame) -> DataFrame:
     emptied = F.max(F.expr("IF(op = 't', offset, NULL)")).over(Window.partitionBy("partition"))
     return (
         kept.withColumn("emptied", emptied)
-        .where("op <> 't' AND (emptied IS NULL OR offset > emptied)")
+        .where("(op IS NULL OR op <> 't') AND (emptied IS NULL OR offset > emptied)")
         .drop("emptied")
     )
 
@@ -177,7 +194,11 @@ def _every(changes: DataFrame) -> DataFrame:
     )
 
 
-def _last(changes: DataFrame, options: FoldOptions) -> DataFrame:
+def _last(
+    changes: DataFrame, options: FoldOptions, ended_with: Mapping[int, int] | None = None
+) -> DataFrame:
+    # Rows that only tell of tombstones are last of all, and no window below may see them.
+    told, aside_last = (of_changes, [F.asc("is_aside")]) if options.finds_bare else (str, [])
     names = changes.select("key.*").columns
     keys = [f"key.{quote(name)} AS {key_alias(i)}" for i, name in enumerate(names)]
     # Inside a partition `place` never falls, so this is Kafka order there; between two it is commit order.
@@ -192,19 +213,23 @@ def _last(changes: DataFrame, options: FoldOptions) -> DataFrame:
     # A row of a source snapshot is older than stream events at its position.
     is_stream = [F.expr(IS_STREAM).desc()] if options.moving else []
     *place, offset = ORDER
-    newest_first = of_key.orderBy(*map(F.desc, place), *is_stream, F.desc(offset))
+    newest_first = of_key.orderBy(*aside_last, *map(F.desc, place), *is_stream, F.desc(offset))
     # In the order of the row number, so that one operator serves all of them.
     whole = newest_first.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
-    split = F.min("partition").over(whole) != F.max("partition").over(whole)
-    overtaken = F.col("offset") < F.max("offset").over(whole)
+    partition, offset = F.expr(told("partition")), F.expr(told("offset"))
+    split = F.min(partition).over(whole) != F.max(partition).over(whole)
+    overtaken = F.col("offset") < F.max(offset).over(whole)
     ordered = ordered.withColumns(
         {"is_split": split, "is_overtaken": F.lit(False) if options.exact else overtaken}
     )
     ordered = ordered.withColumn("is_tied", _is_tied(ordered, len(names), options))
     if options.fills:
         ordered = _with_images(ordered, whole, options)
-    newest = ordered.withColumn("newest", F.row_number().over(newest_first)).where("newest = 1")
-    return _filled(newest, options)
+    if options.finds_bare:
+        ordered = with_bare(ordered, whole, ended_with or {})
+    numbered = ordered.withColumn("newest", F.row_number().over(newest_first))
+    newest = numbered.where(IS_FINAL if options.finds_bare else "newest = 1")
+    return _filled(newest.drop(*ADDED), options)
 
 
 def _is_tied(ordered: DataFrame, keys: int, options: FoldOptions) -> Column:
@@ -217,16 +242,19 @@ def _is_tied(ordered: DataFrame, keys: int, options: FoldOptions) -> Column:
     kind = ordered.schema["after"].dataType
     assert isinstance(kind, StructType)
     hashable = [f.name for f in kind.fields if "map<" not in f.dataType.simpleString()]
-    change = F.xxhash64("op", *[F.expr(f"after.{quote(name)}") for name in hashable])
-    differ = F.min(change).over(at_place) != F.max(change).over(at_place)
-    return differ & (F.min("partition").over(at_place) != F.max("partition").over(at_place))
+    told = of_changes if options.finds_bare else str
+    change = f"xxhash64({', '.join(['op', *(f'after.{quote(name)}' for name in hashable)])})"
+    what, where = F.expr(told(change)), F.expr(told("partition"))
+    differ = F.min(what).over(at_place) != F.max(what).over(at_place)
+    return differ & (F.min(where).over(at_place) != F.max(where).over(at_place))
 
 
 def _with_images(ordered: DataFrame, whole: WindowSpec, options: FoldOptions) -> DataFrame:
     """Per column the newest value that is known: null when no change of the batch knows one."""
+    told = of_changes if options.finds_bare else str
     images = {
         f"image{i}": F.first(
-            F.expr(known_sql(name, options.nulls_left_out)), ignorenulls=True
+            F.expr(told(known_sql(name, options.nulls_left_out))), ignorenulls=True
         ).over(whole)
         for i, name in enumerate(options.fills)
     }

@@ -255,6 +255,7 @@ class Sink:
             fills=tuple(folded.facts.lacking),
             is_moving=self.folding.options.moving is not None,
             keeps_nulls=self.folding.options.nulls_left_out,
+            has_bare=folded.facts.bare_keys > 0,
             rows=folded.rows.withColumns(
                 {"topic": F.lit(self.claim.topic), "cdc": F.expr(self._cdc())}
             ),

@@ -53,7 +53,8 @@ class Ledger:
     was applied: what claims to be redelivered can't be newer. `quarantined` is how many records of this
     table wait among the dead letters, as of the last batch; `replay` is the digest of those applied last.
     `log` is the name of the log whose files the marks number, e.g. `binlog`; `origin`, the source table;
-    `fingerprints`, those of the schemas by id.
+    `fingerprints`, those of the schemas by id. `ended_with`: of partitions whose last record was a delete,
+    the hash of its key.
     """
 
     pipeline: str
@@ -74,6 +75,7 @@ class Ledger:
     log: str | None = None
     origin: Origin | None = None
     fingerprints: Mapping[int, str] = field(default_factory=dict)
+    ended_with: Mapping[int, int] = field(default_factory=dict)
 
     def advanced(
         self,
@@ -182,6 +184,7 @@ class Ledger:
                 "log": self.log,
                 "origin": None if self.origin is None else self.origin.to_json(),
                 "fingerprints": {str(i): f for i, f in sorted(self.fingerprints.items())},
+                "ended_with": {str(p): key for p, key in sorted(self.ended_with.items())},
             },
             separators=(",", ":"),
         )
@@ -216,6 +219,7 @@ class Ledger:
                     log=seen.get("log"),
                     origin=Origin.of(seen.get("origin")),
                     fingerprints={int(i): f for i, f in seen.get("fingerprints", {}).items()},
+                    ended_with={int(p): key for p, key in seen.get("ended_with", {}).items()},
                 )
         except (ValueError, KeyError, TypeError, AttributeError) as cause:
             raise StateError(

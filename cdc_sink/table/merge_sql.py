@@ -29,6 +29,18 @@ class Fill:
     only_if: str | None = None
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What else is asked where a stored row is met.
+
+    `guard`: a condition on `s.cdc` and `t._cdc` without which it stays as it is. `bare`: the SQL that takes
+    the place of its `cdc` where the batch's row has no op.
+    """
+
+    guard: str | None = None
+    bare: str | None = None
+
+
 def merge_sql(
     table: str,
     view: str,
@@ -36,12 +48,11 @@ def merge_sql(
     key_columns: Sequence[str],
     *,
     fill: Fill = Fill(),
-    guard: str | None = None,
+    stored: Stored = Stored(),
 ) -> str:
     """Apply one row per key: deletes delete, all else updates or inserts.
 
     In:     table and view quoted; the view has `key0`, `key1` …, `op`, `after` (all columns) and `cdc`.
-            `guard`: a condition on `s.cdc` and `t._cdc` without which a stored row stays as it is.
     """
     on = " AND ".join(f"t.{quote(name)} = s.{key_alias(i)}" for i, name in enumerate(key_columns))
     names = [c.name for c in columns]
@@ -50,21 +61,24 @@ def merge_sql(
         value = f"s.after.{quote(name)}"
         if name not in fill.columns:
             return value
-        stored = f"t.{quote(name)}"
+        kept = f"t.{quote(name)}"
         if not fill.keeps_nulls:
-            stored = f"coalesce({stored}, {fill.otherwise})"
+            kept = f"coalesce({kept}, {fill.otherwise})"
         if fill.only_if:
-            stored = f"IF({fill.only_if}, {stored}, {fill.otherwise})"
-        return f"IF(array_contains(s.missing, {literal(name)}), {stored}, {value})"
+            kept = f"IF({fill.only_if}, {kept}, {fill.otherwise})"
+        return f"IF(array_contains(s.missing, {literal(name)}), {kept}, {value})"
 
     sets = [f"t.{quote(n)} = {new_value(n)}" for n in names if n not in key_columns]
     cdc = quote(CDC_COLUMN)
     new_cdc = f"IF(size(s.missing) > 0, {fill.otherwise}, s.cdc)" if fill.columns else "s.cdc"
     inserted = ", ".join(map(quote, [*names, CDC_COLUMN]))
     values = ", ".join([*(f"s.after.{quote(n)}" for n in names), new_cdc])
-    newer = f" AND {guard}" if guard else ""
+    newer = f" AND {stored.guard}" if stored.guard else ""
+    stops = ""
+    if stored.bare:
+        stops = f"WHEN MATCHED AND s.op IS NULL THEN UPDATE SET t.{cdc} = {stored.bare} "
     return (
-        f"MERGE INTO {table} t USING {view} s ON {on} "
+        f"MERGE INTO {table} t USING {view} s ON {on} {stops}"
         f"WHEN MATCHED AND s.op = 'd'{newer} THEN DELETE "
         f"WHEN MATCHED{newer} THEN UPDATE SET {', '.join([*sets, f't.{cdc} = s.cdc'])} "
         f"WHEN NOT MATCHED AND s.op <> 'd' THEN INSERT ({inserted}) VALUES ({values})"

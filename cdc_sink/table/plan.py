@@ -40,6 +40,8 @@ class BatchFacts:
     A key lacks a value when the connector left it out and no older event of the batch has it: `lacking_keys`.
     Of these, `unknown_keys` were deleted in the batch before, so that no stored row has it either, and in
     `unfilled_keys` the older events were not looked at yet. `lacking` counts by column.
+    `bare_keys` have a tombstone without its delete, and nothing behind it. `ended_with`: by partition the
+    hash of the key that its last record deletes, if it does.
     `origins`: the least and the greatest origin of the changes, one if they are the same.
     `tied_keys` have different changes of one position in two partitions.
     `defaulted_keys` are deleted, and hold what the connector fills in for what the log lacks.
@@ -62,6 +64,8 @@ class BatchFacts:
     schema_ids: tuple[int, ...]
     newest_source_ts_ms: int | None
     origins: tuple[Origin, ...] = ()
+    bare_keys: int = 0
+    ended_with: Mapping[int, int | None] = field(default_factory=dict)
     newest_redelivered_ts_ms: int | None = None
     newest_falling_ts_ms: int | None = None
     tied_keys: int = 0
@@ -180,7 +184,7 @@ def plan_batch(
         return Plan(Step.REPLACE, after)
     if facts.upserted_keys and is_empty:
         return Plan(Step.APPEND, after)
-    if facts.upserted_keys or (facts.deleted_keys and not is_empty):
+    if facts.upserted_keys or ((facts.deleted_keys or facts.bare_keys) and not is_empty):
         return Plan(Step.MERGE, after)
     return Plan(Step.NOTE, after)
 
@@ -191,7 +195,9 @@ def _of_one_source(ledger: Ledger, facts: BatchFacts, where: str) -> Ledger:
 
 
 def _advanced(ledger: Ledger, facts: BatchFacts) -> Ledger:
-    return ledger.advanced(
+    last = {**ledger.ended_with, **facts.ended_with}
+    kept = replace(ledger, ended_with={p: key for p, key in last.items() if key is not None})
+    return kept.advanced(
         facts.next_offsets,
         facts.high_water,
         facts.schema_ids,

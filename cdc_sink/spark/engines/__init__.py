@@ -25,6 +25,7 @@ class FoldedBatch:
     partitioned by them), `op`, `after` and `cdc` (the `_cdc` struct); where `fills` names columns, also
     `missing`: those of them whose value a row leaves to the stored row, a NULL only if `keeps_nulls`.
     `is_moving`: a stored value is the one before only if its row came through the same partition.
+    With `has_bare` some have no op: tombstones without a delete, which must not meet a stored row.
     `guard`, if any, is what has to hold between `s.cdc` and `t._cdc` before a stored row is touched.
     """
 
@@ -39,6 +40,7 @@ class FoldedBatch:
     keeps_nulls: bool = False
     guard: str | None = None
     is_moving: bool = False
+    has_bare: bool = False
 
 
 Engine = Callable[[FoldedBatch], None]

@@ -11,8 +11,9 @@ from pyspark.sql import SparkSession
 from cdc_sink.change.quoting import quote
 from cdc_sink.spark.engines import DISTRIBUTION, FoldedBatch
 from cdc_sink.spark.faults import fault_sql
+from cdc_sink.spark.tombstones import STOPS
 from cdc_sink.table.columns import CDC_COLUMN
-from cdc_sink.table.merge_sql import Fill, merge_sql
+from cdc_sink.table.merge_sql import Fill, Stored, merge_sql
 
 VIEW = "cdc_sink_batch"
 # A value that the connector left out, and no stored row has it.
@@ -42,6 +43,7 @@ def merge(batch: FoldedBatch) -> None:
     batch.rows.createOrReplaceTempView(VIEW)
     # After a storage-partitioned join each task holds whole buckets: another shuffle would change nothing.
     batch.spark.conf.set(DISTRIBUTION, "none" if batch.is_partitioned else "hash")
+    bare = f"IF(s.op IS NULL, {STOPS}, s.cdc)" if batch.has_bare else None
     statement = merge_sql(
         batch.table,
         VIEW,
@@ -50,7 +52,7 @@ def merge(batch: FoldedBatch) -> None:
         fill=Fill(
             batch.fills, UNFILLED, batch.keeps_nulls, SAME_PARTITION if batch.is_moving else None
         ),
-        guard=batch.guard,
+        stored=Stored(batch.guard, bare),
     )
     batch.spark.sql(statement)
 
