@@ -109,6 +109,13 @@ class TableSettings(Frozen):
         "partition, or nothing orders it against the rows); ignore; default stop: it is rarely meant "
         "for the copy",
     )
+    on_resnapshot: Literal["delete", "keep", "stop"] = Field(
+        default="stop",
+        description="rows that a new, complete source snapshot does not name though the stream sent no "
+        "delete of them: delete them, keep them, or stop the table; what an interrupted first snapshot left "
+        "behind is deleted, unless keep is set; default stop: the snapshot may have been of a part of the "
+        "rows, and nothing in the topic tells",
+    )
     schema_change: Literal["additive", "frozen"] = Field(
         default="additive",
         description="what a change of the source's columns may do to the table: add, widen and rename "

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from cdc_sink.change.origin import Origin
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.quoting import literal
+from cdc_sink.spark.reads import passing_reads, reads_of
 from cdc_sink.table.dead_letters import KEY_QUARANTINED
 from cdc_sink.table.plan import BatchFacts
 
@@ -68,6 +69,7 @@ def passing(partitions: Sequence[int], has_aside: bool, exact: bool) -> list[Col
                 F.expr("IF(begins_again, source_ts, NULL)" if exact else "CAST(NULL AS TIMESTAMP)")
             )
         ).alias("newest_falling_ts_ms"),
+        *passing_reads(partitions),
         *[
             F.max(F.expr(f"IF(partition = {p}, struct(offset, deleted), NULL)")).alias(f"end{p}")
             for p in partitions
@@ -133,6 +135,7 @@ def batch_facts(
         origins=_origins(seen["least_origin"], seen["greatest_origin"]),
         next_offsets={p: end["offset"] + 1 for p, end in ends.items()},
         ended_with={p: end["deleted"] for p, end in ends.items()},
+        snapshot_rows=reads_of(seen, partitions),
         high_water={p: SourcePosition(mark["hi"], mark["lo"]) for p, mark in marks.items()},
         schema_ids=tuple(sorted(seen["schema_ids"])),
         newest_source_ts_ms=seen["newest_source_ts_ms"],

@@ -34,6 +34,7 @@ from cdc_sink.change.quoting import literal, quote
 from cdc_sink.spark.facts import IS_STREAM, batch_facts, passing, remaining
 from cdc_sink.spark.faults import fault_sql
 from cdc_sink.spark.kept import release
+from cdc_sink.spark.reads import READ_AT
 from cdc_sink.spark.tombstones import (
     ADDED,
     DELETED,
@@ -55,6 +56,9 @@ ORDER = ("order_hi", "order_lo", "offset")
 CARRIED = (
     "key", "op", "after", "unavailable", "position", "source_ts", "partition", "offset", "schema_id"
 )  # fmt: skip
+
+# What is only counted.
+OBSERVED = ("was_applied", "origin", "snapshot", "read_at")
 
 
 def latest_per_key(changes: DataFrame) -> DataFrame:
@@ -124,16 +128,17 @@ def fold(
     has_aside = "aside" in changes.columns
     if not has_aside:
         changes = changes.withColumn("aside", F.lit(None).cast("string"))
-    if "origin" not in changes.columns:  # made by hand, or by a transform that dropped it
-        changes = changes.withColumn("origin", F.expr(f"CAST(NULL AS {ORIGIN_TYPE})"))
+    for name, kind in (("origin", ORIGIN_TYPE), ("snapshot", "STRING")):
+        if name not in changes.columns:  # made by hand, or by a transform that dropped it
+            changes = changes.withColumn(name, F.expr(f"CAST(NULL AS {kind})"))
     marked = (_stale_exactly if options.exact else _stale)(changes, marks)
     seen, left = Observation(), Observation()
     marked = marked.withColumn("was_applied", F.expr(below_sql(marks)))
     risen = ("place", "begins_again") if options.exact else ()
     finds_bare = options.finds_bare and not options.every
     deleted = DELETED if finds_bare else "CAST(NULL AS BIGINT)"
-    marked = marked.withColumn("deleted", F.expr(deleted))
-    counted = marked.select(*CARRIED, *risen, "stale", "was_applied", "aside", "origin", "deleted")
+    marked = marked.withColumns({"deleted": F.expr(deleted), "read_at": F.expr(READ_AT)})
+    counted = marked.select(*CARRIED, *risen, *OBSERVED, "stale", "aside", "deleted")
     counted = counted.observe(seen, *passing(partitions, has_aside, options.exact))
     is_kept = "(op IS NOT NULL AND aside IS NULL AND NOT stale)"
     kept = counted.where(f"{is_kept} OR ({TELLS})" if finds_bare else is_kept)
@@ -144,7 +149,7 @@ def fold(
             kept = kept.where("op IS NULL OR op <> 't'")
         elif not options.every:
             kept = _after_truncate(kept)
-    kept = kept.drop("stale", "was_applied", "aside", "begins_again", "origin")
+    kept = kept.drop("stale", "aside", "begins_again", *OBSERVED)
     rows = (
         (_every(kept) if options.every else _last(kept, options, ended_with or {}))
         .observe(left, *remaining(options.fills, options.filled_in))
@@ -212,8 +217,8 @@ def _last(
     of_key = Window.partitionBy(*[F.expr(key_alias(i)) for i in range(len(names))])
     # A row of a source snapshot is older than stream events at its position.
     is_stream = [F.expr(IS_STREAM).desc()] if options.moving else []
-    *place, offset = ORDER
-    newest_first = of_key.orderBy(*aside_last, *map(F.desc, place), *is_stream, F.desc(offset))
+    *place, latest = ORDER
+    newest_first = of_key.orderBy(*aside_last, *map(F.desc, place), *is_stream, F.desc(latest))
     # In the order of the row number, so that one operator serves all of them.
     whole = newest_first.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
     partition, offset = F.expr(told("partition")), F.expr(told("offset"))

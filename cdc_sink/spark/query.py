@@ -42,6 +42,7 @@ from cdc_sink.spark.inputs import input_of
 from cdc_sink.spark.locate import JOB_FAILED
 from cdc_sink.spark.offset_log import OffsetLog
 from cdc_sink.spark.records import RecordWriter
+from cdc_sink.spark.resnapshot import settle
 from cdc_sink.spark.sink import Sink
 from cdc_sink.spark.source import KafkaTopic, read_records
 from cdc_sink.table.lease import Verdict
@@ -255,6 +256,7 @@ class TableQuery:
         if ledger is not None:
             resumed = resume_offsets(files, self.target.checkpoint)
             require_not_ahead(self.span.within(resumed), ledger, self.target)
+            settle(self.spark, self.target)
         write_lease(files, self.target, my_lease("running"))
         offsets = OffsetLog(files, self.target.checkpoint, self.target.where)
         writer = _Batches(self, claim, partitions, one_table, offsets)

@@ -43,6 +43,7 @@ from cdc_sink.spark.folding import Folding
 from cdc_sink.spark.iceberg import IcebergTable, stamped
 from cdc_sink.spark.latest import Folded, not_in, require_applicable
 from cdc_sink.spark.moving import TopicNow
+from cdc_sink.spark.resnapshot import is_due, settle
 from cdc_sink.spark.shape import Shape, key_names
 from cdc_sink.table.columns import CDC_COLUMN
 from cdc_sink.table.dead_letters import NAMED_BY, State
@@ -105,17 +106,9 @@ class Sink:
         Raises: ValuesLacking when changes without `aside` need it; StateError, SchemaError, RecordError,
                 CommitConflictError, CommitUnknownError.
         """
-        first = batch.first if batch else None
-        table = self.shape.open(changes, self.claim.open(self.partitions, first))
-        ledger = self._require_ledger(table)
-        if batch is not None:
-            require_continuous(batch, ledger.next_offsets, self.target.where)
-        was_moving = ledger.moving is not None
-        if topic is not None:
-            known = require_same_schemas(ledger.fingerprints, topic.fingerprints, self.target.where)
-            ledger = self._begun(replace(ledger, fingerprints=known), topic)
-            ledger = ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends, topic.log)
-        if ledger.moving is not None and not was_moving and self._is_mirror:
+        table, before = self._open(changes, batch)
+        ledger = before if topic is None else self._of_topic(before, topic)
+        if ledger.moving is not None and before.moving is None and self._is_mirror:
             self.folding.deletes(table).forget()  # of an earlier phase
         failpoint(TABLE_OPENED)
         new = not_in(ledger, changes)
@@ -124,6 +117,8 @@ class Sink:
         new, folded, plan = self.folding.decide(new, table, ledger)
         if batch is not None:
             plan = plan.up_to(batch.end)
+        if topic is not None and self._is_mirror:
+            plan = plan.with_run(ledger, folded.facts, topic.ends)
         try:
             failpoint(BATCH_FOLDED)
             if plan.step is Step.LOOK_UP:
@@ -132,20 +127,26 @@ class Sink:
                 table.keep_copy()  # a crash may have come between the table commit and the copy
             else:
                 require_rows(folded, new, table, ledger, self.folding.options.filled_in)
-                plan = self._put_letters(new, plan, ledger, batch_id)
                 self._require_hashed(ledger, topic)
+                plan = self._put_letters(new, plan, ledger, batch_id)
                 if ledger.moving is not None and folded.facts.deleted_keys:
                     self.folding.deletes(table).remember(folded.rows)
-                table = self.shape.evolve(table, changes)
-                tied = TIED if self.folding.options.ties else None
-                guard = newer_sql("s.cdc", GUARDED, tied) if ledger.moving else None
-                counters = {"batch_id": batch_id, **folded.facts.counters()}
-                self._commit(table, plan, folded, counters, guard=guard)
-                if was_moving and plan.ledger.moving is None:
-                    self.folding.deletes(table).forget()
+                self._write(self.shape.evolve(table, changes), plan, folded, ledger, batch_id)
         finally:
             folded.release()
+        if before.moving is not None and plan.ledger.moving is None:
+            self.folding.deletes(table).forget()
+        if is_due(plan.ledger):
+            settle(self.spark, self.target)
         return folded.facts
+
+    def _write(
+        self, table: IcebergTable, plan: Plan, folded: Folded, ledger: Ledger, batch_id: int
+    ) -> None:
+        tied = TIED if self.folding.options.ties else None
+        guard = newer_sql("s.cdc", GUARDED, tied) if ledger.moving else None
+        counters = {"batch_id": batch_id, **folded.facts.counters()}
+        self._commit(table, plan, folded, counters, guard=guard)
 
     def replay(self, marked: DataFrame, letters: DeadLetters) -> int:
         """Apply dead letters after all: under the guard, since newer state may be there by now.
@@ -176,6 +177,25 @@ class Sink:
     @property
     def _is_mirror(self) -> bool:
         return self.target.table.mode == "mirror"
+
+    def _open(self, changes: DataFrame, batch: OffsetRange | None) -> tuple[IcebergTable, Ledger]:
+        """The table and its ledger, with nothing due that an earlier batch left."""
+        first = batch.first if batch else None
+        table = self.shape.open(changes, self.claim.open(self.partitions, first))
+        ledger = self._require_ledger(table)
+        if is_due(ledger):
+            settle(self.spark, self.target)  # a crash came before it, or the operator had to say
+            table = self.shape.open(changes, self.claim.open(self.partitions, first))
+            ledger = self._require_ledger(table)
+        if batch is not None:
+            require_continuous(batch, ledger.next_offsets, self.target.where)
+        return table, ledger
+
+    def _of_topic(self, ledger: Ledger, topic: TopicNow) -> Ledger:
+        """The ledger at the begin of a batch, with what is known of the topic now."""
+        known = require_same_schemas(ledger.fingerprints, topic.fingerprints, self.target.where)
+        ledger = self._begun(replace(ledger, fingerprints=known), topic)
+        return ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends, topic.log)
 
     def _letters_of(self, changes: DataFrame) -> DataFrame:
         own = {"table": F.lit(self.target.where), "topic_id": F.lit(self.claim.topic_id)}

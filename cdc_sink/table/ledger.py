@@ -16,6 +16,7 @@ from cdc_sink.change.origin import Origin
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
 from cdc_sink.table.moving import Moving, next_moving, with_partitions
+from cdc_sink.table.resnapshot import Run
 
 LEDGER_KEY = "cdc-sink.ledger"
 BATCH_KEY = "cdc-sink.batch"
@@ -54,7 +55,7 @@ class Ledger:
     table wait among the dead letters, as of the last batch; `replay` is the digest of those applied last.
     `log` is the name of the log whose files the marks number, e.g. `binlog`; `origin`, the source table;
     `fingerprints`, those of the schemas by id. `ended_with`: of partitions whose last record was a delete,
-    the hash of its key.
+    the hash of its key; `run`, the newest source snapshot.
     """
 
     pipeline: str
@@ -76,6 +77,7 @@ class Ledger:
     origin: Origin | None = None
     fingerprints: Mapping[int, str] = field(default_factory=dict)
     ended_with: Mapping[int, int] = field(default_factory=dict)
+    run: Run | None = None
 
     def advanced(
         self,
@@ -185,6 +187,7 @@ class Ledger:
                 "origin": None if self.origin is None else self.origin.to_json(),
                 "fingerprints": {str(i): f for i, f in sorted(self.fingerprints.items())},
                 "ended_with": {str(p): key for p, key in sorted(self.ended_with.items())},
+                "run": None if self.run is None else self.run.to_json(),
             },
             separators=(",", ":"),
         )
@@ -220,6 +223,7 @@ class Ledger:
                     origin=Origin.of(seen.get("origin")),
                     fingerprints={int(i): f for i, f in seen.get("fingerprints", {}).items()},
                     ended_with={int(p): key for p, key in seen.get("ended_with", {}).items()},
+                    run=Run.from_json(seen.get("run")),
                 )
         except (ValueError, KeyError, TypeError, AttributeError) as cause:
             raise StateError(

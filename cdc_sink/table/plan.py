@@ -5,7 +5,7 @@ Facts come from one aggregate over the folded batch and from the ledger. Nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -16,6 +16,7 @@ from cdc_sink.errors import StateError
 from cdc_sink.table.ledger import Ledger, Totals
 from cdc_sink.table.offsets import NOT_APPLIED
 from cdc_sink.table.one_source import require_one_origin
+from cdc_sink.table.resnapshot import Before, Reads, next_run
 
 MOST_BAD_ALONE = 100
 NEW_LOG_REMEDY = (
@@ -66,6 +67,7 @@ class BatchFacts:
     origins: tuple[Origin, ...] = ()
     bare_keys: int = 0
     ended_with: Mapping[int, int | None] = field(default_factory=dict)
+    snapshot_rows: Reads | None = None
     newest_redelivered_ts_ms: int | None = None
     newest_falling_ts_ms: int | None = None
     tied_keys: int = 0
@@ -136,6 +138,16 @@ class Plan:
 
     step: Step
     ledger: Ledger
+
+    def with_run(
+        self, before: Ledger, facts: BatchFacts, ends: Callable[[], Mapping[int, int]]
+    ) -> Plan:
+        """The same, with a ledger that knows the newest source snapshot after the batch."""
+        has_stream = bool(before.high_water) or before.generation > 0
+        known = Before(before.run, before.totals.applied > 0, has_stream)
+        letters = facts.dead_letters > 0
+        run = next_run(known, facts.snapshot_rows, has_letters=letters, ends=ends)
+        return Plan(self.step, replace(self.ledger, run=run))
 
     def up_to(self, end: Mapping[int, int]) -> Plan:
         """The same, with a ledger that has all offsets below `end`, also those that no record has.

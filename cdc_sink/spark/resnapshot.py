@@ -1,0 +1,63 @@
+"""Rows that a whole source snapshot does not name: deleted or kept, in a table commit of its own.
+
+The rule is in table/resnapshot.py. What is due stands in the ledger, so it is done after the batch that made
+the snapshot whole, before the next one, or at the next start, whichever comes first; once more changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import structlog
+from pyspark.sql import SparkSession
+
+from cdc_sink.change.quoting import quote
+from cdc_sink.config import Target
+from cdc_sink.spark.failpoints import AFTER_TABLE_COMMIT, BEFORE_TABLE_COMMIT, failpoint
+from cdc_sink.spark.iceberg import IcebergTable, stamped
+from cdc_sink.table.columns import CDC_COLUMN
+from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, Ledger
+from cdc_sink.table.resnapshot import Outcome, judge, left_over_sql
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("cdc_sink.resnapshot")
+
+
+def is_due(ledger: Ledger | None) -> bool:
+    """Is there something to decide? Not while keys move or letters wait: they may name more rows."""
+    if ledger is None or ledger.run is None or ledger.moving or ledger.quarantined:
+        return False
+    return ledger.run.is_due(ledger.next_offsets)
+
+
+def settle(spark: SparkSession, target: Target) -> None:
+    """Decide over the rows that the newest run does not name, and do it.
+
+    In:     a table whose ledger `is_due`.
+    Raises: StateError where the operator has to say; nothing was changed then.
+    """
+    table = IcebergTable.load(spark, target)
+    ledger = table.ledger() if table else None
+    if table is None or ledger is None or ledger.run is None or not is_due(ledger):
+        return
+    left_over = left_over_sql(ledger.run, ledger.generation, quote(CDC_COLUMN))
+    rows = table.rows_at(table.snapshot_id).where(left_over).count()
+    run = judge(ledger.run, rows, target.table.on_resnapshot, target.where)
+    stamp = {"left_over": rows, "committed_at_ms": time.time_ns() // 1_000_000}
+    properties = {
+        LEDGER_KEY: replace(ledger, run=run).to_json(),
+        BATCH_KEY: json.dumps(stamp),
+    }
+    failpoint(BEFORE_TABLE_COMMIT)
+    if run.outcome is Outcome.DELETED:
+        with stamped(spark, properties):
+            spark.sql(f"DELETE FROM {target.identifier} WHERE {left_over}")
+    else:
+        table.note(properties)
+    failpoint(AFTER_TABLE_COMMIT)
+    table.keep_copy()
+    if rows:
+        tell = log.warning if run.outcome is Outcome.KEPT else log.info
+        tell("not_in_snapshot", table=target.where, outcome=str(run.outcome), rows=rows)

@@ -1,0 +1,311 @@
+"""Source snapshots that were broken off, began again or came later: what they do not name is not left behind
+without a word, and nothing that lives is deleted."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+
+import pytest
+from debezium import ITEMS, Event, SourceTable, Topic, item
+from lake import Lake, Writer
+
+from cdc_sink.errors import StateError
+from cdc_sink.spark import resnapshot
+from cdc_sink.spark.failpoints import AFTER_TABLE_COMMIT, BEFORE_TABLE_COMMIT
+from cdc_sink.table.partitioning import murmur2
+from cdc_sink.table.resnapshot import Outcome, Over
+
+KEYS = 12
+NOT_IN_IT = "rows of the table are not in it"
+
+
+@dataclass
+class Source:
+    """A source table, its connector, and the table's driver; the topic has some partitions."""
+
+    writer: Writer
+    topic: Topic
+    partitions: int = 1
+    position: int = 1
+    rows: dict[int, str] = field(default_factory=dict)
+    written: int = 0
+    dice: random.Random = field(default_factory=lambda: random.Random(0))
+
+    @classmethod
+    def of(
+        cls,
+        lake: Lake,
+        name: str,
+        partitions: int,
+        connector: str = "postgresql",
+        **settings: object,
+    ) -> Source:
+        topic = Topic(ITEMS if connector == "postgresql" else _mysql())
+        writer = lake.writer(name, topic, **settings)
+        writer.partitions = range(partitions)
+        writer.__post_init__()
+        rows = {key: "first" for key in range(KEYS)}
+        return cls(writer, topic, partitions, rows=rows)
+
+    def partition(self, key: int) -> int:
+        """As Kafka's default partitioner says."""
+        hashed = murmur2(self.topic.key(item(key)) or b"")
+        return (hashed & 0x7FFFFFFF) % self.partitions
+
+    def send(self, event: Event) -> None:
+        self.topic.send(event, self.partition(event.row["id"]))
+
+    def snapshot(
+        self, only: int | None = None, *, leaving_out: frozenset[int] = frozenset()
+    ) -> None:
+        """All rows, or, broken off, so many of them; `leaving_out` stands for a filter."""
+        self.position += 1
+        keys = [key for key in sorted(self.rows) if key not in leaving_out]
+        for number, key in enumerate(keys[:only]):
+            mark = "last_in_data_collection" if number == len(keys) - 1 else "true"
+            mark = "first_in_data_collection" if number == 0 else mark
+            place = (0 if self.is_postgresql else 3, self.position)
+            self.send(Event("r", item(key, self.rows[key]), place, mark))
+
+    @property
+    def is_postgresql(self) -> bool:
+        return self.topic.table.connector == "postgresql"
+
+    def place(self) -> tuple[int, int]:
+        self.position += 1
+        return (self.position - 1, self.position) if self.is_postgresql else (3, self.position)
+
+    def write(self, key: int, name: str) -> None:
+        op = "u" if key in self.rows else "c"
+        self.rows[key] = name
+        self.send(Event(op, item(key, name), self.place()))
+
+    def delete(self, key: int) -> None:
+        del self.rows[key]
+        self.send(Event("d", item(key), self.place()))
+        self.topic.tombstone(item(key), self.partition(key))
+
+    def lose(self, *keys: int) -> None:
+        """Deleted while no connector looked."""
+        self.position += 1
+        for key in keys:
+            del self.rows[key]
+
+    def incremental(self, key: int) -> None:
+        self.send(Event("r", item(key, self.rows[key]), self.place(), "incremental"))
+
+    def apply(self) -> None:
+        """What was sent since, cut anywhere; between partitions a batch may be further in one."""
+        records, first = self.topic.records, self.written
+        while first < len(records):
+            waiting = records[first:]
+            queues = [[r for r in waiting if r[3] == p] for p in range(self.partitions)]
+            mixed = []
+            while any(queues):
+                queue = self.dice.choice([q for q in queues if q])
+                mixed.append(queue.pop(0))
+            records[first:] = mixed
+            end = self.dice.randrange(first, len(records)) + 1
+            self.writer.write(first, end)
+            first = self.written = end
+
+    @property
+    def stored(self) -> dict[int, str]:
+        return {row["id"]: row["name"] for row in self.writer.rows()}
+
+
+def _mysql() -> SourceTable:
+    return replace(ITEMS, connector="mysql")
+
+
+@pytest.mark.parametrize(
+    ("seed", "partitions", "connector"),
+    [(1, 1, "postgresql"), (2, 3, "postgresql"), (3, 2, "mysql")],
+)
+def test_a_first_snapshot_that_began_again_ends_right_by_itself(
+    lake: Lake, name: str, seed: int, partitions: int, connector: str
+) -> None:
+    source = Source.of(lake, name, partitions, connector)
+    source.dice = random.Random(seed)
+    source.snapshot(only=9)
+    source.lose(1, 5)
+    if seed != 1:
+        source.apply()
+    source.snapshot(only=5)
+    source.lose(0, 8)
+    source.snapshot()
+    for key in (2, 3, 4):
+        source.write(key, "streamed")
+    source.delete(6)
+    source.write(1, "again")
+    source.apply()
+    assert source.stored == source.rows
+    run = source.writer.ledger.run
+    assert run is not None
+    assert run.over is Over.INTERRUPTED
+    before = source.writer.table.current_snapshot()
+    source.writer.write(0)  # once more
+    resnapshot.settle(source.writer.spark, source.writer.target)
+    assert source.writer.table.current_snapshot() == before
+
+
+def test_a_first_snapshot_runs_no_job_more(lake: Lake, name: str) -> None:
+    source = Source.of(lake, name, 2)
+    source.snapshot()
+    source.apply()
+    run = source.writer.ledger.run
+    assert run is not None
+    assert (run.over, run.outcome) == (Over.NOTHING, Outcome.NONE)
+    assert source.stored == source.rows
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_any_history_of_snapshots_ends_as_the_source_where_they_may_delete(
+    lake: Lake, name: str, seed: int
+) -> None:
+    dice = random.Random(seed)
+    source = Source.of(
+        lake,
+        name,
+        seed,
+        "mysql" if seed == 2 else "postgresql",
+        on_resnapshot="delete",
+    )
+    source.dice = dice
+    # One key of each partition is never deleted: where nothing lives, offsets tell nothing.
+    first_of = {source.partition(key): key for key in reversed(range(KEYS))}
+    mortal = [key for key in range(KEYS) if key not in first_of.values()]
+    source.snapshot(only=dice.randrange(KEYS))
+    for number in range(3):
+        source.lose(*[k for k in mortal if k in source.rows and dice.random() < 0.2])
+        source.snapshot(only=dice.choice([4, None]))
+        source.snapshot()
+        for key in mortal:
+            act = dice.choice(["write", "delete", "read", "none"])
+            if act == "write":
+                source.write(key, f"{key} at {number}")
+            elif act == "delete" and key in source.rows:
+                source.delete(key)
+            elif act == "read" and key in source.rows:
+                source.incremental(key)
+        source.apply()
+        assert source.stored == source.rows
+
+
+@pytest.mark.parametrize("policy", ["stop", "keep", "delete"])
+def test_rows_of_an_established_table_that_a_snapshot_leaves_out_are_for_the_operator(
+    lake: Lake, name: str, policy: str
+) -> None:
+    """A filtered snapshot looks like a whole one."""
+    source = Source.of(lake, name, 1)
+    source.snapshot()
+    source.write(3, "streamed")
+    source.apply()
+    source.snapshot(leaving_out=frozenset({3, 4}))
+    with pytest.raises(StateError, match=f"2 {NOT_IN_IT}"):
+        source.apply()
+    assert source.stored == source.rows
+    first = source.written = len(source.topic.records)
+    source.write(5, "later")
+    decided = lake.writer(name, source.topic, on_resnapshot=policy)
+    if policy == "stop":
+        with pytest.raises(StateError, match=f"2 {NOT_IN_IT}"):
+            decided.write(first)
+        return
+    decided.write(first)
+    left = {} if policy == "keep" else {3, 4}
+    assert source.stored == {k: v for k, v in source.rows.items() if k not in left}
+    run = source.writer.ledger.run
+    assert run is not None
+    assert (run.rows, run.outcome) == (2, "kept" if policy == "keep" else "deleted")
+
+
+def test_a_whole_snapshot_that_names_all_rows_changes_nothing_and_asks_nothing(
+    lake: Lake, name: str
+) -> None:
+    source = Source.of(lake, name, 2)
+    source.snapshot()
+    source.write(3, "streamed")
+    source.apply()
+    source.snapshot()
+    source.write(4, "streamed")
+    source.apply()
+    assert source.stored == source.rows
+    run = source.writer.ledger.run
+    assert run is not None
+    assert (run.over, run.outcome) == (Over.ESTABLISHED, Outcome.NONE)
+
+
+def test_all_rows_of_files_left_over_are_deleted_in_a_commit_that_has_the_ledger(
+    lake: Lake, name: str
+) -> None:
+    """Iceberg drops whole files then, by another way than it rewrites them."""
+    source = Source.of(lake, name, 1)
+    source.snapshot(only=4)
+    source.apply()
+    source.lose(*range(4))
+    source.snapshot()
+    source.apply()
+    assert source.stored == source.rows
+    assert source.writer.ledgers[-1].run is not None
+
+
+def test_nothing_is_deleted_for_a_row_whose_snapshot_record_could_not_be_read(
+    lake: Lake, name: str
+) -> None:
+    source = Source.of(lake, name, 1, on_resnapshot="delete")
+    source.snapshot()
+    source.write(3, "streamed")
+    source.apply()
+    source.lose(4)
+    first = len(source.topic.records)
+    source.snapshot()
+    for number, record in enumerate(source.topic.records[first:], first):
+        if record[0] == source.topic.key(item(5)):
+            source.topic.records[number] = (record[0], record[1][:9], *record[2:])
+    source.writer.write(first)
+    assert set(source.stored) == {4, *source.rows}
+    run = source.writer.ledger.run
+    assert run is not None
+    assert run.is_torn
+    assert run.outcome is None  # the letter waits
+
+
+class Killed(Exception):
+    """The driver ends here."""
+
+
+@pytest.mark.parametrize("instant", [BEFORE_TABLE_COMMIT, AFTER_TABLE_COMMIT])
+@pytest.mark.parametrize("then", ["the batch again", "the next batch", "a start"])
+def test_a_driver_killed_around_the_deletion_does_it_once(
+    lake: Lake, name: str, monkeypatch: pytest.MonkeyPatch, instant: str, then: str
+) -> None:
+    def failpoint(passed: str) -> None:
+        if passed == instant:
+            raise Killed
+
+    source = Source.of(lake, name, 1)
+    source.snapshot(only=9)
+    source.lose(1, 5)
+    source.snapshot()
+    monkeypatch.setattr(resnapshot, "failpoint", failpoint)
+    with pytest.raises(Killed):
+        source.writer.write()
+    monkeypatch.undo()
+    assert set(source.stored) - set(source.rows) == (
+        {1, 5} if instant == BEFORE_TABLE_COMMIT else set()
+    )
+    after = lake.writer(name, source.topic)
+    first = len(source.topic.records)
+    if then == "the batch again":
+        after.write(0)
+    elif then == "the next batch":
+        source.write(1, "again")
+        after.write(first)
+    else:
+        resnapshot.settle(after.spark, after.target)
+    assert source.stored == source.rows
+    assert [ledger.run is not None and ledger.run.outcome for ledger in after.ledgers].count(
+        Outcome.DELETED
+    ) == (2 if then == "the next batch" else 1)
