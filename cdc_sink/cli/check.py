@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as Screen
+from rich.text import Text
 
 from cdc_sink.cli.status import Output
 from cdc_sink.clients.preflight import check_pipeline
@@ -21,10 +21,12 @@ from cdc_sink.spark.java import require_java
 from cdc_sink.table.findings import Finding, exit_code
 
 JSON_VERSION = 1
+_INDENT = " " * 9
 _STYLE = {"error": "red", "warning": "yellow", "ok": "green"}
 
 
 def command(
+    context: typer.Context,
     config: Annotated[
         Path, typer.Argument(envvar="CDC_SINK_CONFIG", help="The pipeline's YAML file.")
     ],
@@ -41,7 +43,11 @@ def command(
     if output is Output.JSON:
         print(json.dumps(render_json(str(config), findings), indent=2))
     else:
-        Console().print(render_screen(str(config), findings))
+        console = Console()
+        screen = render_screen(
+            str(config), findings, width=console.width, verbose=context.obj.verbose
+        )
+        console.print(screen, soft_wrap=True)
     raise typer.Exit(exit_code(findings))
 
 
@@ -88,18 +94,51 @@ def render_json(config: str, findings: Sequence[Finding]) -> dict[str, Any]:
         "config": config,
         "exit_code": exit_code(findings),
         "findings": [
-            {"where": one.where, "level": one.level, "saw": one.saw, "remedy": one.remedy}
+            {
+                "where": one.where,
+                "level": one.level,
+                "saw": one.saw,
+                "remedy": one.remedy,
+                "table": one.table,
+                "lets_start": one.level != "error" or one.lets_start or one.exit_code == 3,
+            }
             for one in findings
         ],
     }
 
 
-def render_screen(config: str, findings: Sequence[Finding]) -> Screen:
-    """Render one line per finding for people."""
-    screen = Screen(title=f"check of {config}", title_justify="left", show_lines=False)
-    for name in ("", "where", "saw", "remedy"):
-        screen.add_column(name, overflow="fold")
-    for one in findings:
-        cells = (escape(text) for text in (one.where, one.saw, one.remedy))
-        screen.add_row(f"[{_STYLE[one.level]}]{one.level}[/]", *cells)
+def render_screen(
+    config: str, findings: Sequence[Finding], *, width: int = 80, verbose: bool = False
+) -> Text:
+    """Render for people: errors first, then warnings, and one line for all that is fine.
+
+    In: width, of the screen; no line is broken inside a word, so that what is to be copied stays whole.
+    """
+    screen = Text(f"check of {config}\n")
+    by_level = {level: [one for one in findings if one.level == level] for level in _STYLE}
+    for level, ones in by_level.items():
+        if level != "ok" or verbose:
+            for one in ones:
+                screen.append(level, style=_STYLE[level])
+                screen.append(_paragraph(one, level, width))
+    counted = f"{len(by_level['error'])} error(s), {len(by_level['warning'])} warning(s), "
+    hint = "" if verbose or not by_level["ok"] else " (`cdc-sink -v check` shows them)"
+    screen.append(f"{counted}{len(by_level['ok'])} fine{hint}")
     return screen
+
+
+def _paragraph(one: Finding, level: str, width: int) -> str:
+    def wrapped(text: str, first: str) -> str:
+        return textwrap.fill(
+            text,
+            width=max(width, 2 * len(_INDENT)),
+            initial_indent=first,
+            subsequent_indent=_INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+    # The level is printed before, in its colour.
+    said = wrapped(f"{one.where}: {one.saw}", level.ljust(len(_INDENT)))[len(level) :]
+    remedy = f"\n{wrapped(f'→ {one.remedy}', _INDENT)}" if one.remedy else ""
+    return f"{said}{remedy}\n"

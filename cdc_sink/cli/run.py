@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cdc_sink.clients.start_check import StartCheck
 from cdc_sink.config import load_config
 from cdc_sink.spark.session import create_session
 from cdc_sink.spark.stream import start
@@ -26,15 +27,27 @@ def command(
             help="go on at the tables' ledgers where a checkpoint was lost or fits its table no more",
         ),
     ] = False,
+    unchecked: Annotated[
+        bool,
+        typer.Option(
+            "--unchecked", help="start also tables that `check` calls wrong; without asking it"
+        ),
+    ] = False,
     spark_log: Annotated[
         Path, typer.Option(envvar="CDC_SINK_SPARK_LOG", help="where Spark's own log goes")
     ] = Path("spark.log"),
 ) -> None:
-    """Keep tables equal to their sources; changes tables. SIGTERM and Ctrl-C stop between batches."""
+    """Keep tables equal to their sources; changes tables. SIGTERM and Ctrl-C stop between batches.
+
+    A table that `check` calls wrong is parked, and the others start.
+    """
     pipeline = load_config(config)
+    # Asked while the session is made, which takes longer.
+    asked = None if unchecked else StartCheck(pipeline).begin()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     spark = create_session(pipeline, purpose="run", log_file=spark_log.absolute())
-    running = start(pipeline, spark, once=once, take_over=take_over)
+    refused = {} if asked is None else asked.refused()
+    running = start(pipeline, spark, once=once, take_over=take_over, refused=refused)
     raise typer.Exit(running.run(stop))

@@ -97,7 +97,24 @@ def render_screen(pipeline: str, now_ms: int, statuses: Sequence[TableStatus]) -
     # Text, since "topic[0]@7" is no markup.
     errors = [Text(f"{one.table}: {one.error}") for one in statuses if one.error is not None]
     troubles = [Text(f"{one.table}: {said}") for one in statuses for said in one.troubles]
-    return Group(screen, *sums, *errors, *troubles)
+    return Group(screen, *sums, *errors, *troubles, *_unknown_writers(statuses))
+
+
+def _unknown_writers(statuses: Sequence[TableStatus]) -> list[Text]:
+    """A line that says what `caught up` does not mean."""
+    unknown = [one.table for one in statuses if one.writer == "unknown" and _is_caught_up(one)]
+    if not unknown:
+        return []
+    return [
+        Text(
+            f"{', '.join(unknown)}: caught up with the topic; nothing is known of what writes it "
+            "(`connect` in the configuration lets status ask)"
+        )
+    ]
+
+
+def _is_caught_up(status: TableStatus) -> bool:
+    return status.lag_records == 0 and status.freshness_s == 0
 
 
 def _sum(status: TableStatus) -> str:
@@ -112,7 +129,7 @@ def _sum(status: TableStatus) -> str:
 
 
 def _freshness(status: TableStatus) -> str:
-    if status.lag_records == 0 and status.freshness_s == 0:
+    if _is_caught_up(status):
         return "caught up"
     return "unknown" if status.freshness_s is None else f"{status.freshness_s:,.1f} s"
 

@@ -15,21 +15,29 @@ import httpx2
 
 from cdc_sink import config
 from cdc_sink.errors import CdcSinkError, ConfigError, UnavailableError
+from cdc_sink.table.captures import CAPTURE_SETTINGS
 from cdc_sink.table.connector_findings import (
     CONVERTER,
+    HISTORY_SERVERS,
     IGNORE_DEFAULT,
     ON_BAD_VALUE,
-    TOPIC_PREFIX,
     ConnectorReading,
 )
+from cdc_sink.table.heartbeat import HEARTBEAT_SETTINGS
 from cdc_sink.table.json_findings import SETTINGS as JSON_SETTINGS
+from cdc_sink.table.source_findings import SOURCE_SETTINGS
 from cdc_sink.table.transform_findings import is_judged
 from cdc_sink.table.wire_findings import WIRE_SETTINGS
+from cdc_sink.table.writer_findings import JUDGED as WRITER_SETTINGS
 
 _POLL_S = 0.2  # Connect tells of a connector's state only when it is asked
 _KEPT = (
-    TOPIC_PREFIX,
+    *CAPTURE_SETTINGS,
+    *WRITER_SETTINGS,
+    *SOURCE_SETTINGS,
+    *HEARTBEAT_SETTINGS,
     CONVERTER,
+    HISTORY_SERVERS,
     IGNORE_DEFAULT,
     ON_BAD_VALUE,
     *WIRE_SETTINGS,
@@ -77,6 +85,19 @@ class Connect:
             ]
         except (KeyError, TypeError, AttributeError) as cause:
             raise self._unavailable("the answer isn't Kafka Connect's") from cause
+
+    def source_offset(self, name: str) -> Mapping[str, Any] | None:
+        """Return how far a connector of one source has read, as Connect keeps it; None for not known.
+
+        Raises: as for `connectors`.
+        Source: Kafka 4.3 REST, GET /connectors/{name}/offsets (KIP-875).
+        """
+        answer = self._call("GET", f"/connectors/{quote(name, safe='')}/offsets")
+        try:
+            offsets = [one["offset"] for one in (answer or {"offsets": []})["offsets"]]
+        except (KeyError, TypeError) as cause:
+            raise self._unavailable("the answer isn't Kafka Connect's") from cause
+        return offsets[0] if len(offsets) == 1 and isinstance(offsets[0], dict) else None
 
     def put_connector(self, name: str, settings: Mapping[str, str]) -> None:
         """Create the connector or change its settings; the same settings again change nothing.

@@ -123,6 +123,16 @@ class Cluster:
         """
         return self._offsets(topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
+    def newest_record_ms(self, topic: str) -> int | None:
+        """Return when a topic's newest record was sent, ms since 1970; None for an empty topic.
+
+        Raises: UnavailableError when no broker answers in time; ConfigError for no such topic.
+        Source: KIP-734, ListOffsets with the greatest timestamp.
+        """
+        spec = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
+        stamps = [one.timestamp for one in self._listed(topic, spec).values()]
+        return max((stamp for stamp in stamps if stamp > 0), default=None)
+
     def topic_config(self, topic: str) -> dict[str, str]:
         """Return a topic's settings by Kafka's names, such as retention.ms.
 
@@ -142,6 +152,9 @@ class Cluster:
         return {name: str(entry.value) for name, entry in asked.items()}
 
     def _offsets(self, topic: str, which: OffsetSpec) -> dict[int, int]:
+        return {partition: one.offset for partition, one in self._listed(topic, which).items()}
+
+    def _listed(self, topic: str, which: OffsetSpec) -> dict[int, Any]:
         facts = self.topic(topic)
         if facts is None:
             self._refuse_missing(topic)
@@ -156,7 +169,7 @@ class Cluster:
         )
         what = f"offsets of topic {topic}"
         found = {
-            place.partition: self._ask(partial(answer.result, limit + 1), what).offset
+            place.partition: self._ask(partial(answer.result, limit + 1), what)
             for place, answer in asked.items()
         }
         return dict(sorted(found.items()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -23,6 +23,7 @@ from cdc_sink.clients.kafka import Cluster
 from cdc_sink.clients.progress import read_ledger
 from cdc_sink.clients.registry import Registry
 from cdc_sink.clients.schema_lookup import native_apis
+from cdc_sink.clients.source_check import Sources
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.columns import CDC_COLUMN, Column, plain_type
 from cdc_sink.table.connector_findings import (
@@ -44,8 +45,19 @@ from cdc_sink.table.findings import (
     check_topic,
 )
 from cdc_sink.table.json_findings import check_json
+from cdc_sink.table.ledger import OWNER_PROPERTY
+from cdc_sink.table.refusals import named, once
+from cdc_sink.table.topic_findings import check_history_topic, check_topic_settings
 from cdc_sink.table.transform_findings import check_transform
 from cdc_sink.table.wire_findings import check_wire
+from cdc_sink.table.writer_findings import (
+    HISTORY_TOPIC,
+    check_filtered_snapshot,
+    check_key_columns,
+    check_settings,
+    check_writers,
+    writer_of,
+)
 
 Answer = TypeVar("Answer")
 
@@ -58,7 +70,8 @@ class Servers:
     cluster: Cluster | None
     cluster_id: str
     catalog: config.Catalog | None
-    connectors: tuple[ConnectorReading, ...] = ()
+    connectors: tuple[ConnectorReading, ...] | None = None  # None: not configured, or silent
+    brokers: str = ""
 
 
 def check_pipeline(pipeline: config.Pipeline) -> list[Finding]:
@@ -66,12 +79,54 @@ def check_pipeline(pipeline: config.Pipeline) -> list[Finding]:
     findings: list[Finding] = [*check_secrets(pipeline), *check_folders(pipeline)]
     servers = _reach_servers(pipeline, findings)
     levels: dict[str, str | None] = {}
-    for table in pipeline.tables:
-        findings += _check_table(pipeline, table, servers, levels)
+    with Sources(pipeline) as sources:
+        for table in pipeline.tables:
+            said = _check_table(pipeline, table, servers, levels)
+            _check_writing(table, servers, sources, said)
+            findings += (named(one, table.name, table.topic) for one in said.findings)
     topics = [table.topic for table in pipeline.tables]
-    findings += check_connectors(servers.connectors, topics, levels)
-    # Two tables may share a fault, such as a user without rights.
-    return list(dict.fromkeys(findings))
+    connectors = servers.connectors or ()
+    findings += check_connectors(connectors, topics, levels)
+    for connector in connectors:
+        if any(connector.writes(topic) for topic in topics):
+            findings += check_settings(connector)
+            findings += _check_history(connector, servers)
+    return once(findings)
+
+
+def _check_history(connector: ConnectorReading, servers: Servers) -> list[Finding]:
+    name, cluster = connector.settings.get(HISTORY_TOPIC), servers.cluster
+    if name is None or cluster is None:
+        return []
+    findings: list[Finding] = []
+    seen = _attempt(findings, lambda: (_read_topic(cluster, name),))
+    # The history may be kept in another cluster than the changes: there its absence says nothing.
+    if seen is not None and (seen[0] is not None or connector.shares_brokers(servers.brokers)):
+        findings += check_history_topic(connector.name, name, seen[0])
+    return findings
+
+
+@dataclass
+class _Said:
+    """What was found about one table, and what the next questions need of it."""
+
+    wish: Wish
+    findings: list[Finding]
+    has_ledger: bool = False
+
+
+def _check_writing(table: config.Table, servers: Servers, sources: Sources, said: _Said) -> None:
+    """Judge what writes the table's topic, and the database that it reads."""
+    connectors = servers.connectors
+    writer = None if connectors is None else writer_of(connectors, table.topic)
+    if connectors is not None:
+        said.findings += check_writers(said.wish, connectors, has_ledger=said.has_ledger)
+    reading = sources.check(table, writer, said.findings)
+    identity = None if reading is None else reading.replica_identity
+    said.findings += check_key_columns(said.wish, writer, identity)
+    said.findings += check_filtered_snapshot(
+        said.wish, writer, str(getattr(table, "on_resnapshot", ""))
+    )
 
 
 def check_secrets(pipeline: config.Pipeline) -> Iterator[Finding]:
@@ -138,18 +193,25 @@ def _reach_servers(pipeline: config.Pipeline, findings: list[Finding]) -> Server
         findings.append(catalog)
     reached = catalog is not None
     connectors = _reach_connect(pipeline, findings)
-    return Servers(registry, cluster, cluster_id, pipeline.catalog if reached else None, connectors)
+    return Servers(
+        registry,
+        cluster,
+        cluster_id,
+        pipeline.catalog if reached else None,
+        connectors,
+        pipeline.kafka.bootstrap_servers,
+    )
 
 
 def _reach_connect(
     pipeline: config.Pipeline, findings: list[Finding]
-) -> tuple[ConnectorReading, ...]:
+) -> tuple[ConnectorReading, ...] | None:
     given = pipeline.connect
     if given is None:
-        return ()
+        return None
     connectors = _attempt(findings, lambda: Connect.of(given).connectors())
     if connectors is None:
-        return ()
+        return None
     findings.append(
         Finding(f"connect {given.url}", "ok", f"answers, {len(connectors)} connector(s)")
     )
@@ -176,7 +238,7 @@ def _check_table(
     table: config.Table,
     servers: Servers,
     levels: dict[str, str | None],
-) -> list[Finding]:
+) -> _Said:
     """Judge one table; `levels` is told the compatibility level of its subject."""
     findings: list[Finding] = []
     wish = Wish(
@@ -201,12 +263,13 @@ def _check_table(
         seen = _attempt(findings, lambda: (_read_topic(cluster, table.topic),))
         if seen is not None:
             (topic,) = seen
-            findings += check_topic(wish, topic, ledger)
+            findings += check_topic(wish, topic, ledger, servers.cluster_id)
+            findings += [] if topic is None else check_topic_settings(wish, topic.settings)
     if ledger is not None and topic is not None:
         findings += check_ledger(wish, ledger, servers.cluster_id, topic)
     if table.wire.startswith("apicurio"):
         _attempt(findings, lambda: native_apis(pipeline.registry.url))
-    writer = next((one for one in servers.connectors if one.writes(table.topic)), None)
+    writer = writer_of(servers.connectors or (), table.topic)
     findings += check_wire(table.name, table.wire, writer)
     findings += check_json(table.name, table.wire, writer)
     # JSON records carry their schemas themselves.
@@ -220,14 +283,15 @@ def _check_table(
                 findings += check_left_out(wish, schemas, writer)
                 findings += check_transform(wish, schemas, writer)
             findings += [] if target is None else check_growth(wish, schemas, target)
-    return findings
+    return _Said(wish, findings, ledger is not None)
 
 
 def _attempt(findings: list[Finding], question: Callable[[], Answer]) -> Answer | None:
     try:
         return question()
     except CdcSinkError as error:
-        findings.append(Finding.of(error))
+        # What can't be read here, the stream meets and names by itself.
+        findings.append(replace(Finding.of(error), lets_start=True))
         return None
 
 
@@ -263,6 +327,8 @@ def _read_target(catalog: config.Catalog, table: config.Table) -> TargetReading 
         columns=columns_of(loaded),
         key_columns=sorted(loaded.schema().identifier_field_names()),
         ledger=None if found is None else found[0],
+        owner=loaded.properties.get(OWNER_PROPERTY),
+        is_empty=loaded.current_snapshot() is None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pyiceberg.table import Table
@@ -16,10 +16,12 @@ from cdc_sink.clients.connect import Connect
 from cdc_sink.clients.kafka import Cluster
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.connector_findings import ConnectorReading
+from cdc_sink.table.heartbeat import Heartbeat, heartbeat_topic
 from cdc_sink.table.history import TableSnapshot, find_ledger
 from cdc_sink.table.lease import Lease
 from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, Ledger
 from cdc_sink.table.status import TableFacts
+from cdc_sink.table.writer_findings import writer_of
 
 Answer = TypeVar("Answer")
 
@@ -79,6 +81,7 @@ class Upstream:
     cluster: Cluster | CdcSinkError
     cluster_id: str | None
     connectors: Sequence[ConnectorReading] | CdcSinkError | None
+    beats: dict[str, int | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, pipeline: config.Pipeline) -> Upstream:
@@ -102,6 +105,27 @@ def _read_connectors(
         return Connect.of(pipeline.connect).connectors()
     except CdcSinkError as silent:
         return silent
+
+
+def _read_heartbeat(upstream: Upstream, topic: str) -> Heartbeat | None:
+    """The newest heartbeat of what writes a topic; None where there is none. Asked once a heartbeat topic."""
+    cluster, connectors = upstream.cluster, upstream.connectors
+    if isinstance(cluster, CdcSinkError):
+        return None  # said with the offsets
+    known = () if connectors is None or isinstance(connectors, CdcSinkError) else connectors
+    writer = writer_of(known, topic)
+    name = heartbeat_topic(None if writer is None else writer.settings, topic)
+    if name is None:
+        return None
+    if name not in upstream.beats:
+        found = cluster.topic(name)
+        upstream.beats[name] = None if found is None else cluster.newest_record_ms(name)
+    newest_ms = upstream.beats[name]
+    if newest_ms is None:
+        return None
+    return Heartbeat(
+        newest_ms, *((None, None) if writer is None else (writer.name, writer.settings))
+    )
 
 
 def read_facts(pipeline: config.Pipeline, upstream: Upstream) -> Iterator[TableFacts]:
@@ -129,6 +153,7 @@ def _read_table_facts(
     lease = attempt("lease", lambda: _read_lease(pipeline, table))
     ends = attempt("offsets", lambda: _read_ends(upstream.cluster, table.topic))
     writers = attempt("connector", lambda: _writers(upstream.connectors, table.topic))
+    heartbeat = attempt("connector", lambda: _read_heartbeat(upstream, table.topic))
     return TableFacts(
         table=table.name,
         topic=table.topic,
@@ -141,6 +166,7 @@ def _read_table_facts(
         topic_id=ends.topic_id if ends else None,
         connectors=writers,
         failures=failures,
+        heartbeat=heartbeat,
     )
 
 
@@ -182,4 +208,6 @@ def _writers(
         return None
     if isinstance(connectors, CdcSinkError):
         raise connectors
-    return {one.name: one.states for one in connectors if one.writes(topic)}
+    writers = {one.name: one.states for one in connectors if one.writes(topic)}
+    # A connector whose topics its settings don't tell may be the one: then nobody can say that there is none.
+    return None if not writers and any(one.may_write(topic) for one in connectors) else writers

@@ -146,6 +146,7 @@ class TableQuery:
     span: Span = Span()
     state: str = "waiting"
     error: CdcSinkError | None = None
+    refused: CdcSinkError | None = None  # why it must not be started
     attempts: int = 0
     due_at: float = 0.0
     _query: Any = None
@@ -210,6 +211,8 @@ class TableQuery:
         if verdict is Verdict.HELD:
             raise held_error(self.target)
         self._owns_lease = verdict is Verdict.FREE
+        if self.refused is not None:
+            raise self.refused
         if verdict is Verdict.UNSURE:
             return "the lease of a driver on another host to end"
         cluster, topic = self.services.cluster, self.target.table.topic

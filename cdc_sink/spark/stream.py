@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 
 from cdc_sink.config import Pipeline, Target
+from cdc_sink.errors import CdcSinkError
 from cdc_sink.spark.failures import jvm_gone
 from cdc_sink.spark.query import Services, TableQuery
 from cdc_sink.spark.session import activate, create_session, require_session
 
 TICK_S = 0.25
+NOTHING: Mapping[str, CdcSinkError] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -59,20 +63,22 @@ def start(
     *,
     once: bool = False,
     take_over: bool = False,
+    refused: Mapping[str, CdcSinkError] = NOTHING,
 ) -> RunningPipeline:
     """Prepare one query per table; `run` on the result starts and supervises them.
 
     In:     `once` applies what is in the topics now and ends; `take_over` lets a new checkpoint go on at
-            the offsets of the tables' ledgers.
+            the offsets of the tables' ledgers; `refused` has the tables to park instead, and why
+            (`clients.start_check` gives what `check` calls wrong).
     Raises: ConfigError when the session or the configuration can't be used.
     """
     if spark is None:
         spark = create_session(pipeline, purpose="run")
     require_session(spark, pipeline)
     services = Services.of(pipeline)
-    return RunningPipeline(
-        tuple(
-            TableQuery(spark, Target(pipeline, table), services, once=once, take_over=take_over)
-            for table in pipeline.tables
-        )
-    )
+    queries = []
+    for table in pipeline.tables:
+        query = TableQuery(spark, Target(pipeline, table), services, once=once, take_over=take_over)
+        query.refused = refused.get(table.name)
+        queries.append(query)
+    return RunningPipeline(tuple(queries))

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from cdc_sink.change.envelope import Envelope
 from cdc_sink.change.unavailable import arrives_as_null
 from cdc_sink.errors import CdcSinkError
+from cdc_sink.table.captures import captures
 from cdc_sink.table.findings import Finding, SchemaReading, Wish
+from cdc_sink.table.incidents import triage
 
-TOPIC_PREFIX = "topic.prefix"
 CONVERTER = "value.converter"
+HISTORY_SERVERS = "schema.history.internal.kafka.bootstrap.servers"
 ON_BAD_VALUE = "event.converting.failure.handling.mode"
 IGNORE_DEFAULT = "value.converter.ignore.default.for.nullables"
 
@@ -31,9 +33,17 @@ class ConnectorReading:
     states: Mapping[str, str] = field(default_factory=dict)  # of each part: connector, task 0 …
 
     def writes(self, topic: str) -> bool:
-        """Whether the topic has this connector's prefix."""
-        prefix = self.settings.get(TOPIC_PREFIX)
-        return prefix is not None and topic.startswith(f"{prefix}.")
+        """Whether it is known to write the topic."""
+        return captures(self.settings, topic) is True
+
+    def shares_brokers(self, bootstrap_servers: str) -> bool:
+        """Whether its schema history is known to be kept by these brokers."""
+        own = self.settings.get(HISTORY_SERVERS, "").split(",")
+        return bool(set(own) & set(bootstrap_servers.split(",")))
+
+    def may_write(self, topic: str) -> bool:
+        """Whether its settings don't tell that it doesn't write the topic."""
+        return captures(self.settings, topic) is not False
 
 
 def check_defaults(
@@ -135,7 +145,8 @@ def check_connectors(
     In: compatibility levels by subject, as far as the registry told them.
     """
     for connector in connectors:
-        if not any(connector.writes(topic) for topic in topics):
+        # One whose topics can't be told is judged too, unless nothing of ours can be meant.
+        if not any(connector.may_write(topic) for topic in topics):
             continue
         where = f"connector {connector.name}"
         yield from _idle_parts(where, connector)
@@ -143,15 +154,24 @@ def check_connectors(
             if _REFUSED.search(trace):
                 yield _refused(f"{where} {part}", connector.name, trace, compatibility)
             else:
-                thrown = _THROWN.findall(trace)
-                yield Finding(
-                    f"{where} {part}",
-                    "error",
-                    "it FAILED" + (f" ({thrown[-1]})" if thrown else ""),
-                    f"read its trace at /connectors/{connector.name}/status, correct the cause, and "
-                    f"restart it: {_restart(connector.name)}",
-                    1,
-                )
+                yield _failed(f"{where} {part}", connector.name, trace)
+
+
+def _failed(where: str, name: str, trace: str) -> Finding:
+    incident = triage(trace)
+    if incident is not None:
+        remedy = incident.remedy_for(name)
+        return Finding(where, "error", f"it FAILED: {incident.means}", remedy, 1, lets_start=True)
+    thrown = _THROWN.findall(trace)
+    return Finding(
+        where,
+        "error",
+        "it FAILED" + (f" ({thrown[-1]})" if thrown else ""),
+        f"read its trace at /connectors/{name}/status, correct the cause, and restart it: "
+        f"{_restart(name)}",
+        1,
+        lets_start=True,
+    )
 
 
 def _idle_parts(where: str, connector: ConnectorReading) -> Iterator[Finding]:
@@ -166,10 +186,11 @@ def _idle_parts(where: str, connector: ConnectorReading) -> Iterator[Finding]:
             if verb == "resume"
             else _restart(connector.name)
         )
-        yield Finding(where, "error", f"{said}: it writes nothing", remedy, 1)
+        yield Finding(where, "error", f"{said}: it writes nothing", remedy, 1, lets_start=True)
     elif states and not any(part.startswith("task") for part in states):
         remedy = _restart(connector.name)
-        yield Finding(where, "error", "it has no task: it writes nothing", remedy, 1)
+        saw = "it has no task: it writes nothing"
+        yield Finding(where, "error", saw, remedy, 1, lets_start=True)
     elif not connector.failed:
         yield Finding(where, "ok", "runs" if states else "no part of it failed")
 
@@ -190,6 +211,7 @@ def _refused(where: str, name: str, trace: str, compatibility: Mapping[str, str 
         "it takes NONE of a subject for no rule), as cdc-sink judges each change by itself, let one record "
         f"pass, and set it back; either way restart: {_restart(name)}",
         1,
+        lets_start=True,
     )
 
 

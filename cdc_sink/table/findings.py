@@ -17,22 +17,28 @@ from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.columns import Column, require_distinct
 from cdc_sink.table.evolution import describe
 from cdc_sink.table.ledger import Claim, Ledger
+from cdc_sink.table.one_table import topic_gone
 from cdc_sink.table.placement import DEFAULT_POLICY, Policy
 from cdc_sink.table.preview import Versions, preview
 
-_DAY_MS = 24 * 3600 * 1000
 _CONFIG, _UNAVAILABLE = 2, 3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `exit_code` is what it alone would end the program with."""
+    """One thing that was looked at. `exit_code` is what it alone would end the program with.
+
+    `lets_start`: an error in spite of which `run` starts the table, since the table only stays old by it, or
+    its stream meets the same and says so. `table` is the table that it is about; None for all of them.
+    """
 
     where: str
     level: Literal["error", "warning", "ok"]
     saw: str
     remedy: str = ""
     exit_code: int = 0
+    lets_start: bool = False
+    table: str | None = None
 
     @classmethod
     def of(cls, error: CdcSinkError) -> Finding:
@@ -76,6 +82,8 @@ class TargetReading:
     columns: Sequence[Column]
     key_columns: Sequence[str]
     ledger: Ledger | None
+    owner: str | None = None  # the pipeline that made it, from its properties
+    is_empty: bool = False  # it has no table snapshot
 
 
 @dataclass(frozen=True)
@@ -96,18 +104,34 @@ class Wish:
 # --- the topic ----------------------------------------------------------------------------------
 
 
-def check_topic(wish: Wish, topic: TopicReading | None, ledger: Ledger | None) -> Iterator[Finding]:
-    """Judge whether the topic is there and still has every record the table needs."""
+def check_topic(
+    wish: Wish, topic: TopicReading | None, ledger: Ledger | None, cluster_id: str = ""
+) -> Iterator[Finding]:
+    """Judge whether the topic is there and still has every record the table needs.
+
+    In: cluster_id, of the brokers that were asked; empty when it isn't known.
+    """
     where = f"topic {wish.topic}"
     if topic is None:
-        yield _missing_topic(wish, where)
+        yield _missing_topic(wish, where, ledger, cluster_id)
         return
     yield Finding(where, "ok", f"{len(topic.end_offsets)} partition(s), id {topic.topic_id}")
     yield from _check_oldest(where, topic, ledger)
-    yield from _check_retention(where, topic.settings)
 
 
-def _missing_topic(wish: Wish, where: str) -> Finding:
+def _missing_topic(wish: Wish, where: str, ledger: Ledger | None, cluster_id: str) -> Finding:
+    if ledger is not None and cluster_id not in ("", ledger.cluster_id):
+        return Finding(
+            where,
+            "error",
+            f"it is gone, and the brokers are another cluster: {cluster_id}; the ledger of {wish.table} "
+            f"has {ledger.cluster_id}",
+            "correct kafka.bootstrap_servers; if the old cluster is lost, let the connector take a new "
+            "source snapshot into this one, and raise `generation` of this table",
+            1,
+        )
+    if ledger is not None:
+        return Finding.of(topic_gone(where, wish.topic, ledger.totals.records))
     remedy = "correct the topic's name, or start the connector that writes it"
     if wish.missing_topic == "wait":
         return Finding(where, "warning", "it isn't there yet; the table will wait for it", remedy)
@@ -137,21 +161,6 @@ def _check_oldest(where: str, topic: TopicReading, ledger: Ledger | None) -> Ite
             "the topic a longer retention",
             1,
         )
-
-
-def _check_retention(where: str, settings: Mapping[str, str]) -> Iterator[Finding]:
-    retention = settings.get("retention.ms", "-1")
-    if "delete" in settings.get("cleanup.policy", "delete") and retention.isdigit():
-        hours = int(retention) / 3_600_000
-        if int(retention) < _DAY_MS:
-            yield Finding(
-                where,
-                "warning",
-                f"records live {hours:g} h; a longer stop loses some",
-                "raise retention.ms to at least a weekend",
-            )
-        else:
-            yield Finding(where, "ok", f"records live {hours:g} h")
 
 
 def _offsets(offsets: Mapping[int, int]) -> str:
@@ -203,6 +212,7 @@ def _missing_subjects(
             "point registry.url at the connector's registry, and let its converter name subjects "
             "<topic>-value (TopicNameStrategy, Apicurio: TopicIdStrategy)",
             code,
+            lets_start=True,
         )
     if schemas.key is None and wish.policy.mode == "mirror":
         yield Finding(
@@ -213,6 +223,7 @@ def _missing_subjects(
             f"{CHOSEN_KEY}, and use the Avro converter for keys too; or keep every event with "
             "`mode: append`",
             code,
+            lets_start=True,
         )
 
 
@@ -273,6 +284,10 @@ def check_target(wish: Wish, target: TargetReading | None) -> Iterator[Finding]:
     where = f"table {wish.table}"
     if target is None:
         yield Finding(where, "ok", "isn't there yet; the first start makes it")
+    elif target.ledger is None and target.owner == wish.pipeline and target.is_empty:
+        yield Finding(where, "ok", "was made and has no rows yet")
+    elif target.ledger is None and target.owner == wish.pipeline:
+        yield _lost_ledger(where)
     elif target.ledger is None and not wish.adopt:
         yield Finding(
             where,
@@ -294,6 +309,17 @@ def check_target(wish: Wish, target: TargetReading | None) -> Iterator[Finding]:
         )
     else:
         yield Finding(where, "ok", f"has our ledger, at {_offsets(target.ledger.next_offsets)}")
+
+
+def _lost_ledger(where: str) -> Finding:
+    """A table of ours without a ledger is no stranger's: taking it over would lose its place in the topic."""
+    return Finding(
+        where,
+        "error",
+        "it is this pipeline's own table, and its ledger is gone: nothing tells which records are in it",
+        "rebuild the table: `cdc-sink backfill` with `--into` and another target",
+        1,
+    )
 
 
 def check_ledger(

@@ -9,13 +9,16 @@ gone or has lost records, a connector that does not run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from cdc_sink.errors import CdcSinkError
+from cdc_sink.table.heartbeat import LONGEST_SILENCE_S, Heartbeat, silence
 from cdc_sink.table.lease import Lease
 from cdc_sink.table.ledger import Ledger, Totals
+
+Writer = Literal["alive", "unknown", "in trouble"]
 
 PARKED = "parked"
 DRIVER_GONE = "stopped (driver gone)"
@@ -40,6 +43,7 @@ class TableFacts:
     topic_id: str | None = None
     connectors: Mapping[str, Mapping[str, str]] | None = None
     failures: Mapping[str, CdcSinkError] = field(default_factory=dict)
+    heartbeat: Heartbeat | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class TableStatus:
     error: str | None
     failures: Mapping[str, CdcSinkError]
     troubles: tuple[str, ...] = ()
+    writer: Writer = "unknown"
+    heartbeat_age_s: float | None = None
 
     @property
     def exit_code(self) -> int:
@@ -88,6 +94,8 @@ class TableStatus:
             "batch": None if self.batch is None else dict(self.batch),
             "error": self.error,
             "troubles": list(self.troubles),
+            "writer": self.writer,
+            "heartbeat_age_s": self.heartbeat_age_s,
             "unread": {
                 part: f"{failure.where}: {failure.saw}" for part, failure in self.failures.items()
             },
@@ -96,7 +104,8 @@ class TableStatus:
 
 def table_status(facts: TableFacts, now_ms: int) -> TableStatus:
     """Return the status of one table at `now_ms`."""
-    troubles = tuple(find_troubles(facts))
+    age_s = None if facts.heartbeat is None else facts.heartbeat.age_s(now_ms)
+    troubles = (*find_troubles(facts), *_silences(facts, age_s))
     is_cut_off = _another_topic(facts) is not None
     lag = None if is_cut_off else offset_lag(facts)
     batch = facts.batch or {}
@@ -117,7 +126,27 @@ def table_status(facts: TableFacts, now_ms: int) -> TableStatus:
         error=None if facts.lease is None else facts.lease.error,
         failures=facts.failures,
         troubles=troubles,
+        writer=_writer(facts, troubles, age_s),
+        heartbeat_age_s=age_s,
     )
+
+
+def _silences(facts: TableFacts, age_s: float | None) -> Iterator[str]:
+    """What the heartbeat says against the connector that sends it."""
+    if facts.heartbeat is None or facts.heartbeat.connector is None:
+        return
+    said = silence(facts.heartbeat.settings, age_s)
+    if said is not None:
+        yield f"connector {facts.heartbeat.connector} {said}"
+
+
+def _writer(facts: TableFacts, troubles: Sequence[str], age_s: float | None) -> Writer:
+    """Whether what writes the topic is known to live; nobody's silence is taken for life."""
+    if troubles:
+        return "in trouble"
+    runs = bool(facts.connectors)
+    beats = age_s is not None and age_s <= LONGEST_SILENCE_S
+    return "alive" if runs or beats else "unknown"
 
 
 def find_troubles(facts: TableFacts) -> Iterator[str]:

@@ -16,6 +16,7 @@ from cdc_sink.change.envelope import Envelope
 from cdc_sink.change.flattened import DELETED, PREFIX, TRANSFORM, Added, lacking, settings_for
 from cdc_sink.change.position import position_fields
 from cdc_sink.errors import CdcSinkError
+from cdc_sink.table.captures import ROUTER_SETTINGS
 from cdc_sink.table.connector_findings import ConnectorReading
 from cdc_sink.table.findings import Finding, SchemaReading, Wish
 
@@ -23,7 +24,7 @@ _CLASS = "connector.class"
 _FIELDS, _PREFIX = "add.fields", "add.fields.prefix"
 _MODE, _OLD_MODES = "delete.tombstone.handling.mode", ("delete.handling.mode", "drop.tombstones")
 _NULLS = "replace.null.with.default"
-_JUDGED = {"type", _FIELDS, _PREFIX, _MODE, *_OLD_MODES, _NULLS}
+_JUDGED = {"type", _FIELDS, _PREFIX, _MODE, *_OLD_MODES, _NULLS, *ROUTER_SETTINGS}
 _REWRITES = ("rewrite", "rewrite-with-tombstone")
 _CONNECTOR = re.compile(r"io\.debezium\.connector\.(\w+)\.")
 

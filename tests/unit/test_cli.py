@@ -155,6 +155,8 @@ def test_check_reports_a_broken_file_as_findings(
         "level": "error",
         "saw": "required",
         "remedy": "correct the file; docs/configuration.md lists every key",
+        "table": None,
+        "lets_start": False,
     } in printed["findings"]
 
 
@@ -186,14 +188,25 @@ def test_check_of_silent_servers_names_each_once_and_changes_nothing(
     assert sorted(path.name for path in silent_pipeline.parent.iterdir()) == ["bin", "shop.yaml"]
 
 
-def test_check_prints_a_table_for_people(
+def test_check_prints_errors_first_and_counts_what_is_fine(
     silent_pipeline: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
     cli.run(["check", str(silent_pipeline)])
-    printed = capsys.readouterr().out
-    assert "it can't be reached" in printed
-    assert "shop.customers" in printed
+    lines = capsys.readouterr().out.splitlines()
+    levels = [line.split()[0] for line in lines if line.startswith(("error", "warning", "ok"))]
+    assert levels == sorted(levels)
+    assert set(levels) == {"error", "warning"}
+    assert "kafka.bootstrap_servers;" in " ".join(lines).split()
+    assert max(map(len, lines[1:])) <= 80
+    assert lines[-1].endswith("fine (`cdc-sink -v check` shows them)")
+
+
+def test_check_shows_what_is_fine_when_asked(
+    silent_pipeline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.run(["-v", "check", str(silent_pipeline)])
+    assert "pyspark: installed" in capsys.readouterr().out
 
 
 def test_json_logs_are_one_object_a_line_for_ours_and_the_libraries() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from cdc_sink.table.findings import (
     exit_code,
 )
 from cdc_sink.table.placement import Rules
+from cdc_sink.table.refusals import named, refusals
 
 SAMPLES = Path(__file__).parent / "samples"
 VALUE = (SAMPLES / "postgresql_customers_value.json").read_text()
@@ -85,18 +87,56 @@ def test_the_ledger_of_another_incarnation_does_not_count_as_lost_records() -> N
     assert levels(check_topic(WISH, topic, ledger({0: 1}))) == ["ok", "warning"]
 
 
+def test_a_missing_topic_that_the_ledger_knows_is_an_error_and_never_waited_for() -> None:
+    held = ledger({0: 4}, cluster_id="c1")
+    (same,) = check_topic(WISH, None, held, "c1")
+    (other,) = check_topic(WISH, None, held, "c2")
+    (unknown,) = check_topic(WISH, None, held)
+    assert [(one.level, one.lets_start) for one in (same, other, unknown)] == [("error", False)] * 3
+    assert "is gone" in same.saw
+    assert "is gone" in unknown.saw
+    assert "another cluster: c2" in other.saw
+
+
 @pytest.mark.parametrize(
-    ("settings", "expected"),
+    ("asked", "owner", "is_empty", "level"),
     [
-        ({"retention.ms": "3600000"}, ["ok", "warning"]),
-        ({"retention.ms": "604800000"}, ["ok", "ok"]),
-        ({"retention.ms": "3600000", "cleanup.policy": "compact"}, ["ok"]),
-        ({"retention.ms": "3600000", "cleanup.policy": "compact,delete"}, ["ok", "warning"]),
+        ({}, "shop", False, "error"),
+        ({"adopt": True}, "shop", False, "error"),
+        # Its creation was cut short: the stream finishes it.
+        ({}, "shop", True, "ok"),
+        ({}, "other", False, "error"),
+        ({"adopt": True}, "other", False, "ok"),
     ],
 )
-def test_a_short_retention_is_a_warning(settings: dict[str, str], expected: list[str]) -> None:
-    topic = TopicReading("t1", {0: 0}, {0: 10}, settings)
-    assert levels(check_topic(WISH, topic, None)) == expected
+def test_a_table_of_ours_without_a_ledger_is_never_offered_for_adoption(
+    asked: dict[str, object], owner: str, is_empty: bool, level: str
+) -> None:
+    (found,) = check_target(wish(**asked), TargetReading((), (), None, owner, is_empty))
+    assert (found.level, found.lets_start) == (level, False)
+    assert ("adopt" in found.remedy) is (level == "error" and owner == "other")
+
+
+def test_each_finding_names_its_table() -> None:
+    for where, expected in (
+        ("column n", "table shop.customers column n"),
+        ("record key", "table shop.customers record key"),
+        (f"topic {WISH.topic}", f"topic {WISH.topic}"),
+        ("kafka b:1", "kafka b:1"),
+    ):
+        found = named(Finding(where, "error", "x"), WISH.table, WISH.topic)
+        assert (found.where, found.table) == (expected, "shop.customers")
+
+
+def test_only_errors_that_a_stream_would_not_meet_by_itself_refuse_a_start() -> None:
+    wrong = Finding("a", "error", "x", "y", 1, table="t1")
+    others = [
+        Finding("b", "error", "x", "y", 3, table="t2"),
+        Finding("c", "error", "x", "y", 1, lets_start=True, table="t3"),
+        Finding("d", "warning", "x", "y", 0, table="t4"),
+        Finding("e", "error", "x", "y", 2),
+    ]
+    assert refusals([wrong, replace(wrong, where="later"), *others]) == {"t1": wrong}
 
 
 def test_schemas_of_a_keyed_table_are_fine() -> None:

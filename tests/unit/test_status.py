@@ -11,6 +11,7 @@ from iceberg_tables import ledger
 
 from cdc_sink.cli.status import exit_code, render_json, render_screen
 from cdc_sink.errors import CdcSinkError, StateError, UnavailableError
+from cdc_sink.table.heartbeat import Heartbeat
 from cdc_sink.table.lease import Lease
 from cdc_sink.table.ledger import Totals
 from cdc_sink.table.status import TableFacts, TableStatus, table_status
@@ -163,6 +164,8 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
                 "batch": {"newest_source_ts_ms": NOW - 2_500, "committed_at_ms": NOW - 2_000},
                 "error": None,
                 "troubles": [],
+                "writer": "unknown",
+                "heartbeat_age_s": None,
                 "unread": {"lease": "kafka b:1: no answer"},
             }
         ],
@@ -206,6 +209,55 @@ def test_a_table_that_is_cut_off_is_never_called_caught_up(
 def test_a_table_whose_writer_runs_has_no_trouble() -> None:
     found = status(**AT_END, connectors={"pg": RUNS})
     assert (found.troubles, found.freshness_s, found.exit_code) == ((), 0.0, 0)
+
+
+POSTGRES = {
+    "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+    "heartbeat.interval.ms": "5000",
+}
+MYSQL = {**POSTGRES, "connector.class": "io.debezium.connector.mysql.MySqlConnector"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "writer", "code"),
+    [
+        ({}, "unknown", 0),
+        ({"connectors": {"pg": RUNS}}, "alive", 0),
+        ({"connectors": {}}, "in trouble", 1),
+        ({"heartbeat": Heartbeat(NOW - 4_000)}, "alive", 0),
+        ({"heartbeat": Heartbeat(NOW - 90_000)}, "unknown", 0),
+        ({"heartbeat": Heartbeat(NOW + 5_000, "pg", POSTGRES)}, "alive", 0),
+        ({"heartbeat": Heartbeat(NOW - 61_000, "pg", POSTGRES)}, "in trouble", 1),
+        # Its database is gone, and it is called RUNNING while it tries again.
+        (
+            {"heartbeat": Heartbeat(NOW - 61_000, "pg", POSTGRES), "connectors": {"pg": RUNS}},
+            "in trouble",
+            1,
+        ),
+        # MySQL's connector beats with events only.
+        (
+            {"heartbeat": Heartbeat(NOW - 10**8, "my", MYSQL), "connectors": {"my": RUNS}},
+            "alive",
+            0,
+        ),
+    ],
+)
+def test_a_writer_is_alive_only_when_something_tells(
+    facts: dict[str, object], writer: str, code: int
+) -> None:
+    found = status(**{**AT_END, **facts})
+    assert (found.writer, found.exit_code) == (writer, code)
+    assert (found.freshness_s == 0.0) is (code == 0)
+
+
+def test_a_table_whose_writer_is_unknown_says_so_to_people() -> None:
+    from rich.console import Console
+
+    for facts, is_said in (({}, True), ({"connectors": {"pg": RUNS}}, False)):
+        console = Console(width=200)
+        with console.capture() as shown:
+            console.print(render_screen("shop", NOW, [status(**{**AT_END, **facts})]))
+        assert ("nothing is known of what writes it" in shown.get()) is is_said
 
 
 def test_a_driver_that_is_gone_ends_with_one() -> None:

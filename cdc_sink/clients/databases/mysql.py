@@ -65,6 +65,7 @@ _REFUSED = {
     ER.TABLEACCESS_DENIED_ERROR,
     ER.COLUMNACCESS_DENIED_ERROR,
     ER.DBACCESS_DENIED_ERROR,
+    ER.SPECIFIC_ACCESS_DENIED_ERROR,
 }
 
 
@@ -130,7 +131,11 @@ class MySQL:
     ) -> None:
         self.close()
 
-    def _ask(self, query: str, parameters: tuple[str, str]) -> list[tuple[Any, ...]]:
+    def ask(self, query: str, parameters: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query, as `check` puts them."""
+        return self._ask(query, tuple(parameters))
+
+    def _ask(self, query: str, parameters: tuple[str, ...]) -> list[tuple[Any, ...]]:
         with self._translated(), self._connection.cursor() as cursor:
             cursor.execute(query, parameters)
             return list(cursor.fetchall())

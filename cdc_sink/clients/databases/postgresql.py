@@ -145,7 +145,11 @@ class PostgreSQL:
     ) -> None:
         self.close()
 
-    def _ask(self, query: str, parameters: tuple[str, str]) -> list[tuple[str, ...]]:
+    def ask(self, query: str, parameters: Sequence[str] = ()) -> list[tuple[str, ...]]:
+        """Return the rows of a query, as `check` puts them."""
+        return self._ask(query, tuple(parameters))
+
+    def _ask(self, query: str, parameters: tuple[str, ...]) -> list[tuple[str, ...]]:
         with self._translated():
             return self._connection.execute(query.encode(), parameters).fetchall()
 
