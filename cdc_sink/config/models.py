@@ -95,7 +95,7 @@ class Registry(HttpService):
 
 
 class Connect(HttpService):
-    """Kafka Connect's REST interface, where the connectors run; read by check only."""
+    """Kafka Connect's REST interface, where the connectors run; read by check, run and status."""
 
 
 class Catalog(Frozen):
@@ -154,7 +154,7 @@ class Spark(Frozen):
 
 
 class Database(Frozen):
-    """A source database that verify may read."""
+    """A source database that verify may read, and check ask."""
 
     type: Literal["postgresql", "mysql"] = Field(description="mysql serves MariaDB too")
     host: str = Field(description="host name or address")

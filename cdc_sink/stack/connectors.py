@@ -97,9 +97,24 @@ def _shared(server: Postgres | MySql, prefix: str) -> dict[str, str]:
         "skipped.operations": "none",
         # By default, a value that can't be converted arrives as NULL, with a line in Connect's log.
         "event.converting.failure.handling.mode": "fail",
-        # Come back by itself, and soon, after a database or broker was killed.
-        "errors.max.retries": "-1",
+        # Come back by itself, and soon, after a database or broker was killed; but end as FAILED after some
+        # minutes, since a wrong password is retried, too, and is called RUNNING meanwhile.
+        "errors.max.retries": "300",
         "retriable.restart.connector.wait.ms": "1000",
+    }
+
+
+def with_signals(settings: dict[str, str], servers: str) -> dict[str, str]:
+    """Add the channel on which a connector is asked for a source snapshot of single tables.
+
+    The topic `<topic.prefix>_signals` must be there, with one partition. The source needs no signal table.
+    Source: Debezium 3.6, "Signaling", Kafka channel; "Read-only incremental snapshots" (MySQL with GTIDs).
+    """
+    return settings | {
+        "signal.enabled.channels": "kafka",
+        "signal.kafka.topic": f"{settings['topic.prefix']}_signals",
+        "signal.kafka.bootstrap.servers": servers,
+        "read.only": "true",
     }
 
 

@@ -114,3 +114,27 @@ def test_connectors_that_cannot_be_read_say_why(
     double.answers["/connectors"] = answer
     with pytest.raises(kind):
         Connect(double.url).connectors()
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"offsets": [{"partition": {"server": "s"}, "offset": {"lsn": 7}}]}, {"lsn": 7}),
+        ({"offsets": []}, None),
+        ({"offsets": [{"partition": {}, "offset": None}]}, None),
+        # Two sources in one connector: which offset is a table's can't be told.
+        ({"offsets": [{"partition": {}, "offset": {}}, {"partition": {}, "offset": {}}]}, None),
+    ],
+)
+def test_a_connectors_place_in_its_source_is_what_connect_keeps(
+    double: HttpDouble, answer: object, expected: object
+) -> None:
+    double.answers["/connectors/shop/offsets"] = (200, answer)
+    assert Connect(double.url).source_offset("shop") == expected
+
+
+def test_a_connector_without_offsets_has_no_place(double: HttpDouble) -> None:
+    assert Connect(double.url).source_offset("nothing") is None
+    double.answers["/connectors/shop/offsets"] = (200, ["x"])
+    with pytest.raises(UnavailableError):
+        Connect(double.url).source_offset("shop")

@@ -10,6 +10,7 @@ from cdc_sink.stack.connectors import (
     mariadb_settings,
     mysql_settings,
     postgres_settings,
+    with_signals,
     with_topics,
 )
 from cdc_sink.stack.mariadb import MariaDb
@@ -38,6 +39,7 @@ def test_the_postgresql_settings_to_copy_are_those_of_the_chain() -> None:
     tables = ["public.customers", "public.orders"]
     settings = postgres_settings(server, "shop_pg", "shop", tables, slot="shop")
     expected = with_topics(settings, partitions=8) | REPLICATED | converters()
+    expected = with_signals(expected, BROKERS)
     assert json.loads((CONF / "postgresql.json").read_text()) == expected
 
 
@@ -48,6 +50,7 @@ def test_the_mysql_settings_to_copy_are_those_of_the_chain() -> None:
     tables = ["shop.products", "shop.payments"]
     settings = mysql_settings(server, "shop_my", "shop", tables, history_servers=BROKERS)
     expected = with_topics(settings, partitions=8) | REPLICATED | converters()
+    expected = with_signals(expected, BROKERS)
     # The chain's server has no certificate; without TLS a login needs the server's public key.
     expected["database.ssl.mode"] = "preferred"
     del expected["database.allowPublicKeyRetrieval"]
