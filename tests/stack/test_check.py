@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
+import time
 from collections.abc import Iterator
 
 import httpx2
@@ -14,7 +17,9 @@ from cdc_sink.cli.main import run as command
 from cdc_sink.cli.status import exit_code, read_statuses
 from cdc_sink.clients.connect import Connect
 from cdc_sink.clients.preflight import check_pipeline
+from cdc_sink.clients.start_check import StartCheck
 from cdc_sink.config import Pipeline
+from cdc_sink.spark.stream import start
 from cdc_sink.stack.connectors import with_signals
 from cdc_sink.stack.stack import Stack
 from cdc_sink.table.findings import Finding
@@ -85,7 +90,10 @@ def test_what_goes_wrong_upstream_is_an_error_of_check_and_status(
     wait_for_records(stack, TOPIC, 60)
     assert run_once(pipeline, lake.spark).exit_code == 0
     assert errors(pipeline) == []
-    assert troubles(pipeline, NOW_MS) == ([], 0)
+    (fine,) = read_statuses(pipeline, time.time_ns() // 1_000_000)
+    assert (fine.troubles, fine.exit_code, fine.writer) == ((), 0, "alive")
+    assert fine.heartbeat_age_s is not None
+    assert fine.heartbeat_age_s < 60
     assert command(["-v", "check", str(lake.config)]) == 0
 
     stop(stack, connector)
@@ -111,5 +119,84 @@ def test_what_goes_wrong_upstream_is_an_error_of_check_and_status(
     said, code = troubles(pipeline, NOW_MS)
     assert (code, "was deleted and made again" in said[0]) == (1, True)
     assert "topic id" in refusals(check_pipeline(pipeline))[NAME].saw
+    refused = start(pipeline, lake.spark, once=True, refused=StartCheck(pipeline).begin().refused())
+    assert refused.run(threading.Event()) == 1
+    (parked,) = read_statuses(pipeline, NOW_MS)
+    assert (parked.state, "the table was not started" in str(parked.error)) == ("parked", True)
+    capsys.readouterr()
     assert command(["check", str(lake.config)]) == 1
-    print(capsys.readouterr().out)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line[:5] for line in printed if line[:1].isalpha()][1:] == ["error"] * 3
+
+
+SCHEMA = {
+    "postgres": (
+        "CREATE TABLE silent_parts (id int PRIMARY KEY, n int) PARTITION BY RANGE (id)",
+        "CREATE TABLE silent_index (id int PRIMARY KEY, e text NOT NULL UNIQUE, "
+        "l int GENERATED ALWAYS AS (length(e)) STORED)",
+        "ALTER TABLE silent_index REPLICA IDENTITY USING INDEX silent_index_e_key",
+        "CREATE TABLE silent_keyless (n int)",
+    ),
+    "mysql": (
+        "CREATE TABLE silent_parents (id int PRIMARY KEY)",
+        "CREATE TABLE silent_children (id int PRIMARY KEY, p int, "
+        "CONSTRAINT silent_fk FOREIGN KEY (p) REFERENCES silent_parents (id) ON DELETE CASCADE)",
+        "SET GLOBAL binlog_row_value_options = 'PARTIAL_JSON'",
+    ),
+    "mariadb": (
+        "CREATE TABLE silent_parents (id int PRIMARY KEY)",
+        "CREATE TABLE silent_children (id int PRIMARY KEY, p int, n int, g int AS (n + 1) STORED, "
+        "CONSTRAINT silent_fk FOREIGN KEY (p) REFERENCES silent_parents (id) ON UPDATE SET NULL)",
+        "SET GLOBAL binlog_row_image = 'MINIMAL'",
+    ),
+}
+EXPECTED = [
+    ("postgres", "public.silent_parts", "warning", "truncated sends no change event"),
+    (
+        "postgres",
+        "public.silent_index",
+        "error",
+        "IDENTITY INDEX: a delete has the index's columns",
+    ),
+    ("postgres", "public.silent_index", "warning", "generated column(s) l"),
+    ("postgres", "public.silent_keyless", "error", "REPLICA IDENTITY DEFAULT and no primary key"),
+    ("mysql", "shop.silent_children", "warning", "silent_fk ON DELETE CASCADE"),
+    ("mysql", "", "error", "PARTIAL_JSON"),
+    ("mariadb", "shop.silent_children", "warning", "silent_fk ON UPDATE SET NULL"),
+    ("mariadb", "shop.silent_children", "warning", "generated column(s) g"),
+    ("mariadb", "", "error", "binlog_row_image is MINIMAL"),
+]
+
+
+def test_what_a_database_keeps_from_its_log_is_said_by_table(stack: Stack, lake: Lake) -> None:
+    for name, statements in SCHEMA.items():
+        with getattr(stack, name).connect("shop") as connection:
+            cursor = connection.cursor()
+            for statement in statements:
+                cursor.execute(statement)
+    tables = list(dict.fromkeys((name, table) for name, table, *_ in EXPECTED if table))
+    numbers = itertools.count()
+    pipeline = lake.pipeline(
+        *(
+            {
+                "topic": f"silent.{next(numbers)}",
+                "target": f"shop.t{name}_{table.rpartition('.')[2]}",
+                "source": {"database": name, "table": table},
+            }
+            for name, table in tables
+        )
+    )
+    try:
+        found = check_pipeline(pipeline)
+    finally:
+        for name, statement in (
+            ("mysql", "SET GLOBAL binlog_row_value_options = ''"),
+            ("mariadb", "SET GLOBAL binlog_row_image = 'FULL'"),
+        ):
+            with getattr(stack, name).connect("shop") as connection:
+                connection.cursor().execute(statement)
+    for name, table, level, said in EXPECTED:
+        where = f"source {table}" if table else f"database {name}"
+        assert [one.level for one in found if where in one.where and said in one.saw] == [level], (
+            said
+        )

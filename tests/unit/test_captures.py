@@ -75,6 +75,11 @@ def routed(
         ({"table.include.list": r"public\..*", **routed()}, "cdc.items", None),
         (routed(regex="(?<x>a).*", to="${x}"), "cdc.items", None),
         ({"topic.naming.strategy": "com.example.Own"}, "cdc.items", None),
+        (
+            {"table.include.list": "public.items", "topic.naming.strategy": "com.example.Own"},
+            "cdc.items",
+            None,
+        ),
         ({"transforms": "x", "transforms.x.type": "com.example.MyRouter"}, "cdc.items", None),
         (
             {

@@ -248,6 +248,18 @@ def test_a_ledger_that_tells_of_something_else_is_an_error(
     assert bool(found) == (said is not None)
 
 
+@pytest.mark.parametrize(
+    ("changes", "cluster_id", "topic_id"),
+    [({}, "c1", "t1"), ({}, "c2", "t2"), ({"topic": "older"}, "c1", "t2")],
+)
+def test_a_raised_generation_opens_another_cluster_or_topic(
+    changes: dict[str, object], cluster_id: str, topic_id: str
+) -> None:
+    asked, topic = wish(generation=1), TopicReading(topic_id, {}, {})
+    (found,) = check_ledger(asked, ledger({0: 1}, **changes), cluster_id, topic)
+    assert found.level == "ok"
+
+
 @pytest.mark.parametrize(("held", "expected"), [("long", []), ("date", ["error"])])
 def test_a_writer_schema_that_does_not_fit_the_table_is_an_error(
     held: str, expected: list[str]
