@@ -1,46 +1,50 @@
 """What Debezium makes of a name that Avro does not allow, and back.
 
-Rules owned here:
-- `avro`: each character that Avro forbids becomes `_`; so does a digit in front, or a `_` is put before it.
-  What it was can't be told from the name any more.
-- `avro_unicode`: each such character becomes `_u` and its four hex digits, and so does `_` itself. That can
-  be undone exactly.
+Rules owned here; a character is a UTF-16 unit, as in Java:
+- `avro`: each character other than A-Z, a-z, 0-9 and `_` becomes `_`. A digit in front, of whatever
+  script, keeps its place behind a `_`; older connectors put `_` in its place. What it was can't be told.
+- `avro_unicode`: each character other than A-Z, a-z and 0-9, so `_` itself as well, and a digit in front,
+  becomes `_u` and its hex digits: two zeros go before one or two digits, and none before three. So
+  `_u17fa` is U+17FA, or U+017F and an `a`: such a name can't be told, and is not undone.
+- A control character is not looked for in a name.
 
-Source: Debezium 3.6, `field.name.adjustment.mode`, SchemaNameAdjuster.
+Source: Debezium 3.6.1, `field.name.adjustment.mode`: the connector's own SchemaNameAdjuster, asked.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from unicodedata import category
 
 _FORBIDDEN = re.compile("[^A-Za-z0-9_]")
-_ESCAPED = re.compile("[^A-Za-z0-9]")
-_ESCAPE = re.compile("_u([0-9a-fA-F]{4})")
+_PIECE = re.compile("[A-Za-z0-9]|_u(00[1-9a-f][0-9a-f]|[1-9a-f][0-9a-f]{2,3})")
 
 
 def avro_names(name: str) -> tuple[str, ...]:
-    """The names that the mode `avro` may give a column."""
-    plain = _FORBIDDEN.sub("_", name)
-    return (f"_{plain}", f"_{plain[1:]}") if plain[:1].isdigit() else (plain,)
+    """The names that the mode `avro` may give a column, the newest connector's first."""
+    units = _units(name)
+    rest = "".join(_FORBIDDEN.sub("_", unit) for unit in units[1:])
+    if units and category(units[0]) == "Nd":
+        return f"_{units[0]}{rest}", f"_{rest}"
+    return (_FORBIDDEN.sub("_", units[0]) + rest if units else "",)
 
 
 def unicode_name(name: str) -> str:
     """The name that the mode `avro_unicode` gives a column."""
-    units = name.encode("utf-16-be")
-    chars = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
+    units = _units(name)
     return "".join(
-        f"_u{unit:04x}"
-        if _ESCAPED.match(chr(unit)) or (at == 0 and chr(unit).isdigit())
-        else chr(unit)
-        for at, unit in enumerate(chars)
+        unit
+        if unit.isascii() and unit.isalnum() and not (at == 0 and unit.isdigit())
+        else _escaped(unit)
+        for at, unit in enumerate(units)
     )
 
 
-def undo_unicode(name: str) -> str:
-    """The column's own name, from what `avro_unicode` made of it."""
-    plain = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), name)
-    return plain.encode("utf-16", "surrogatepass").decode("utf-16")
+def undo_unicode(name: str) -> str | None:
+    """The column's own name, from what `avro_unicode` made of it; None where it is not exactly one."""
+    found = [own for own in _readings(name) if unicode_name(own) == name]
+    return found[0] if len(found) == 1 else None
 
 
 def named_in(names: Iterable[str], table: Collection[str]) -> dict[str, str]:
@@ -59,3 +63,36 @@ def named_in(names: Iterable[str], table: Collection[str]) -> dict[str, str]:
             found[name] = here
     taken = [found[name] for name in found]
     return {n: here for n, here in found.items() if here == n or taken.count(here) == 1}
+
+
+def _units(name: str) -> list[str]:
+    """The UTF-16 units of a name; half of a pair is a unit of its own."""
+    raw = name.encode("utf-16-be", "surrogatepass")
+    return [chr(int.from_bytes(raw[at : at + 2], "big")) for at in range(0, len(raw), 2)]
+
+
+def _escaped(unit: str) -> str:
+    digits = f"{ord(unit):x}"
+    return f"_u{digits if len(digits) > 2 else f'00{digits}'}"
+
+
+def _readings(name: str) -> Iterator[str]:
+    """What a name may have been: at most two, the one that takes each escape as long as it can be first.
+
+    One escape of four digits that could be one of three is enough for a second reading.
+    """
+    pieces = list(_PIECE.finditer(name))
+    if "".join(piece[0] for piece in pieces) != name:
+        return
+    units = [chr(int(piece[1], 16)) if piece[1] else piece[0] for piece in pieces]
+    yield _joined(units)
+    for at, piece in enumerate(pieces):
+        digits = piece[1] or ""
+        if len(digits) == 4 and digits[0] != "0":
+            yield _joined([*units[:at], chr(int(digits[:3], 16)), digits[3], *units[at + 1 :]])
+            return
+
+
+def _joined(units: Iterable[str]) -> str:
+    raw = "".join(units).encode("utf-16-be", "surrogatepass")
+    return raw.decode("utf-16-be", "surrogatepass")

@@ -117,6 +117,7 @@ def databases(
 ) -> Iterator[dict[str, Database]]:
     stack.postgres.create_database(NAME)
     stack.mysql.create_database(NAME)
+    stack.mariadb.create_database(NAME)
     secret = tmp_path_factory.mktemp("secret") / "password"
     secret.write_text(stack.mysql.password)
     yield {
@@ -135,11 +136,20 @@ def databases(
             user=stack.mysql.user,
             password=Secret(file=str(secret)),
         ),
+        "mariadb": Database(
+            type="mysql",
+            host=stack.mariadb.host,
+            port=stack.mariadb.port,
+            database=NAME,
+            user=stack.mariadb.user,
+            password=Secret(file=str(secret)),
+        ),
     }
     with closing(stack.postgres.connect()) as connection:
         connection.execute(f"DROP DATABASE {NAME}")
-    with closing(stack.mysql.connect()) as opened, opened.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE {NAME}")
+    for server in (stack.mysql, stack.mariadb):
+        with closing(server.connect()) as opened, opened.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE {NAME}")
 
 
 def execute(stack: Stack, side: str, *statements: str) -> None:
@@ -186,11 +196,13 @@ def test_postgresql_prints_every_type_without_loss(
             ("one", "bits"),
             ("bits", "bits"),
             ("doc", "json"),
+            ("twice", "plain"),
             ("a", "plain"),
         ]
+        assert [column.name for column in columns if column.is_generated] == ["twice"]
         assert [" | ".join(map(str, row)) for row in printed(database, "public.odd")] == [
             "1 | 0.1 | 0.1 | x   | b'\\x00\\xff' | 24:00:00 | infinity | 0044-03-15 00:00:00 BC | "
-            '10000-01-01 | 1 | 1000000001 | {"a": 1, "b": 1.10} | {1,2}'
+            '10000-01-01 | 1 | 1000000001 | {"a": 1, "b": 1.10} | 2 | {1,2}'
         ]
         assert database.key_columns("public.odd") == ('a.b"c%d',)
 
@@ -211,17 +223,18 @@ def test_mysql_prints_every_type_without_loss(
              '2024-06-01 12:00:00.000001', true)""",
     )
     with open_database(databases["mysql"]) as database:
-        kinds = {column.name: column.kind for column in database.columns(f"{NAME}.odd")}
+        columns = database.columns(f"{NAME}.odd")
+        kinds = {column.name: column.kind for column in columns}
         assert kinds["f"] == kinds["f4"] == "real"
         assert kinds["one"] == "bits"
         assert kinds["bits"] == "bits"
         assert kinds["t"] == "time"
         assert kinds["doc"] == "json_doubles"
-        assert "twice" not in kinds
+        assert [column.name for column in columns if column.is_generated] == ["twice"]
         assert [" | ".join(map(str, row)) for row in printed(database, f"{NAME}.odd")] == [
             "18446744073709551615 | 1 | 16777216 | 0.10000000149011612 | -0 | -838:59:59.000000 | "
             "2024 | 0000000007 | x | b'\\x00\\x00\\x00' | 1 | 1000000001 | x,y | "
-            '{"a": 1, "b": 1.0} | 2024-06-01 12:00:00.000001 | 1'
+            '{"a": 1, "b": 1.0} | 2024-06-01 12:00:00.000001 | 1 | 2'
         ]
         assert database.key_columns(f"{NAME}.odd") == ("part", "a.b`c%d")
 
@@ -245,6 +258,72 @@ def test_a_source_that_is_not_there_says_what_is_wrong(
         database.columns("x.gone")
     with pytest.raises(UnavailableError, match="does not answer"):
         open_database(databases[side].model_copy(update={"port": 1}))
+
+
+# --- what only the databases can answer -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["mysql", "mariadb"])
+def test_mysql_columns_that_this_user_may_not_see_are_no_columns_that_are_not_there(
+    stack: Stack, databases: Mapping[str, Database], side: str
+) -> None:
+    execute(
+        stack,
+        side,
+        "CREATE TABLE partly (id int PRIMARY KEY, v text, secret text)",
+        "CREATE USER IF NOT EXISTS partly_reader",
+        f"GRANT SELECT (id, v) ON {NAME}.partly TO partly_reader",
+    )
+    reader = {"user": "partly_reader", "password": None}
+    with (
+        open_database(databases[side].model_copy(update=reader)) as database,
+        pytest.raises(ConfigError, match="refused to read"),
+    ):
+        database.columns(f"{NAME}.partly")
+
+
+@pytest.mark.parametrize(
+    "grant",
+    ["GRANT SELECT (id) ON guarded TO guarded_reader", "GRANT SELECT ON guarded TO guarded_reader"],
+)
+def test_postgresql_rows_or_columns_that_this_user_may_not_see_are_an_error(
+    stack: Stack, databases: Mapping[str, Database], grant: str
+) -> None:
+    execute(
+        stack,
+        "postgres",
+        "DROP TABLE IF EXISTS guarded",
+        "DROP ROLE IF EXISTS guarded_reader",
+        "CREATE TABLE guarded (id int PRIMARY KEY, owner text)",
+        "INSERT INTO guarded VALUES (1, 'guarded_reader'), (2, 'other')",
+        "CREATE ROLE guarded_reader LOGIN",
+        "ALTER TABLE guarded ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY own ON guarded USING (owner = current_user)",
+        grant,
+    )
+    reader = databases["postgres"].model_copy(update={"user": "guarded_reader"})
+    with (
+        open_database(reader) as database,
+        pytest.raises(ConfigError, match="refused to read"),
+    ):
+        printed(database, "public.guarded")
+
+
+def test_of_two_tables_that_differ_in_case_each_has_its_own_columns(
+    stack: Stack, databases: Mapping[str, Database]
+) -> None:
+    for side, schema in (("postgres", "public"), ("mysql", NAME), ("mariadb", NAME)):
+        quote = '"' if side == "postgres" else "`"
+        execute(
+            stack,
+            side,
+            f"CREATE TABLE {quote}Twin{quote} (id int PRIMARY KEY, a int)",
+            "CREATE TABLE twin (key_ int PRIMARY KEY, b int, c int)",
+        )
+        with open_database(databases[side]) as database:
+            assert [one.name for one in database.columns(f"{schema}.Twin")] == ["id", "a"]
+            assert [one.name for one in database.columns(f"{schema}.twin")] == ["key_", "b", "c"]
+            assert database.key_columns(f"{schema}.Twin") == ("id",)
 
 
 # --- the sample shop ------------------------------------------------------------------------------

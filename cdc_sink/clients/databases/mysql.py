@@ -92,10 +92,15 @@ class MySQL:
                     cursor.execute(statement)
 
     def columns(self, table: str) -> tuple[SourceColumn, ...]:
-        """Return the columns of `schema.table` in their order."""
+        """Return the columns of `schema.table` in their order.
+
+        Raises: ConfigError when the user may not see all of them: the schema shows the others as if they
+                were all.
+        """
         found = self._ask(_COLUMNS, schema_and_table(table, default_schema=self._schema))
         if not found:
             raise no_such_table(self._where, table)
+        self._ask(f"SELECT * FROM {self._quoted(table)} LIMIT 0")
         return tuple(
             SourceColumn(name, shown, _KINDS.get(base, "plain"), bool(int(computed)))
             for name, shown, base, computed in found
@@ -109,8 +114,7 @@ class MySQL:
     def rows(self, table: str, columns: Sequence[SourceColumn]) -> Iterator[list[Row]]:
         """Stream all rows through an unbuffered cursor."""
         selected = ", ".join(_expression(column) for column in columns)
-        parts = schema_and_table(table, default_schema=self._schema)
-        query = f"SELECT {selected} FROM {'.'.join(_quote(part) for part in parts)}"
+        query = f"SELECT {selected} FROM {self._quoted(table)}"
         with self._translated(), self._connection.cursor(SSCursor) as cursor:
             cursor.execute(query)
             while batch := cursor.fetchmany(BATCH_ROWS):
@@ -135,7 +139,10 @@ class MySQL:
         """Return the rows of a query, as `check` puts them."""
         return self._ask(query, tuple(parameters))
 
-    def _ask(self, query: str, parameters: tuple[str, ...]) -> list[tuple[Any, ...]]:
+    def _quoted(self, table: str) -> str:
+        return ".".join(map(_quote, schema_and_table(table, default_schema=self._schema)))
+
+    def _ask(self, query: str, parameters: tuple[str, ...] | None = None) -> list[tuple[Any, ...]]:
         with self._translated(), self._connection.cursor() as cursor:
             cursor.execute(query, parameters)
             return list(cursor.fetchall())

@@ -24,12 +24,13 @@ from cdc_sink.clients.databases import (
 from cdc_sink.config import Database
 from cdc_sink.table.canonical import Kind
 
-# Texts that lose nothing: floats with all digits (extra_float_digits 1 is the shortest exact form).
+# Texts that lose nothing: floats with all digits (extra_float_digits 1 is the shortest exact form). Without
+# row_security, a policy that would hide rows from this user is an error.
 _SESSION = """
 SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; SET LOCAL extra_float_digits = 1;
 SET LOCAL bytea_output = 'hex'; SET LOCAL IntervalStyle = 'iso_8601'; SET LOCAL lc_monetary = 'C';
 SET LOCAL statement_timeout = 0;
-SET LOCAL idle_in_transaction_session_timeout = 0
+SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL row_security = off
 """
 _KINDS: dict[str, Kind] = {
     "json": "json",
