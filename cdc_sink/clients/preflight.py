@@ -124,9 +124,7 @@ def _check_writing(table: config.Table, servers: Servers, sources: Sources, said
     reading = sources.check(table, writer, said.findings)
     identity = None if reading is None else reading.replica_identity
     said.findings += check_key_columns(said.wish, writer, identity)
-    said.findings += check_filtered_snapshot(
-        said.wish, writer, str(getattr(table, "on_resnapshot", ""))
-    )
+    said.findings += check_filtered_snapshot(said.wish, writer, table.on_resnapshot)
 
 
 def check_secrets(pipeline: config.Pipeline) -> Iterator[Finding]:

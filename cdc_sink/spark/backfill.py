@@ -23,8 +23,9 @@ from cdc_sink.config import Pipeline, Target
 from cdc_sink.errors import ConfigError
 from cdc_sink.spark.checkpoint import Files, set_aside
 from cdc_sink.spark.iceberg import IcebergTable
-from cdc_sink.spark.query import Services, Span, TableQuery, require_no_stream
+from cdc_sink.spark.query import Services, TableQuery, require_no_stream
 from cdc_sink.spark.session import activate, create_session, require_session
+from cdc_sink.spark.span import Span
 from cdc_sink.spark.stream import RunningPipeline
 from cdc_sink.table.ledger import LEDGER_KEY, Ledger
 
@@ -216,6 +217,6 @@ def _records_done(spark: SparkSession, target: Target, state: BackfillState) -> 
 def _hand_back(spark: SparkSession, target: Target, state: BackfillState) -> None:
     """Give a stopped stream its table back; a crash before it leaves a table that `--take-over` opens."""
     table = IcebergTable.load(spark, target)
-    ledger = table.ledger() if table else None
+    ledger = table.own_ledger() if table else None
     if table is not None and ledger is not None and state.hand_back_to is not None:
         table.note({LEDGER_KEY: ledger.handed_to(state.hand_back_to).to_json()})

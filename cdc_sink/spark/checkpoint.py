@@ -146,7 +146,8 @@ class Identity:
         for name, remedy in (
             ("cluster_id", "correct kafka.bootstrap_servers, or use a new `checkpoints` folder"),
             ("topic", "give each table a target of its own"),
-            ("topic_id", "the topic was re-created: rebuild with `cdc-sink backfill`"),
+            ("topic_id", "the topic was made anew: let the connector take a new source snapshot into it, and "
+             "raise `generation` of this table"),
             ("query_id", "start once with `cdc-sink run --take-over`: reading goes on at the ledger's "
              "offsets, and what lies beside the checkpoint is moved aside"),
             ("table_uuid", f"the table was dropped or replaced: {GONE_REMEDY}"),

@@ -128,7 +128,8 @@ RULES = (
         ("UnknownTopicOrPartitionException",),
         StateError,
         "the topic is gone",
-        "find out who deleted the topic; a re-created topic needs `cdc-sink backfill`",
+        "find out who deleted the topic; once the connector has made it anew, with a new source snapshot in "
+        "it, raise `generation` of this table",
         "the table stays at the last offset of its ledger",
     ),
     _Rule(

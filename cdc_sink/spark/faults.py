@@ -208,7 +208,7 @@ def _tombstone_sentence(_fault: Fault) -> tuple[str, str]:
         "a tombstone without its delete, and its row is in the table: the topic was compacted, or a "
         "transform drops deletes, so deletes of other rows may be lost without a trace",
         "set cleanup.policy=delete on the topic and keep the connector's deletes; let the connector take a "
-        "new snapshot into a new topic, and rebuild the table from it with `cdc-sink backfill`",
+        "new source snapshot into a new topic, and raise `generation` of this table",
     )
 
 

@@ -116,6 +116,16 @@ class IcebergTable:
         found = self.found_ledger()
         return found.ledger if found else None
 
+    def own_ledger(self) -> Ledger | None:
+        """The ledger, where nobody else changed rows since; unless the table's settings accept that.
+
+        Raises: StateError that names the foreign table snapshot.
+        """
+        found = self.found_ledger()
+        if found is not None and self.target.table.foreign_commits == "stop":
+            found.require_own(self.target.where, self.target.table.name)
+        return found.ledger if found else None
+
     def found_ledger(self) -> FoundLedger | None:
         """Find the ledger, and what other programs wrote behind it; see table/history.py.
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -45,6 +44,7 @@ from cdc_sink.spark.records import RecordWriter
 from cdc_sink.spark.resnapshot import settle
 from cdc_sink.spark.sink import Sink
 from cdc_sink.spark.source import KafkaTopic, read_records
+from cdc_sink.spark.span import Span
 from cdc_sink.table.lease import Verdict
 from cdc_sink.table.ledger import LEDGER_KEY, Claim, Ledger
 from cdc_sink.table.moving import with_partitions
@@ -69,32 +69,6 @@ class Services:
     def of(cls, pipeline: Pipeline) -> Services:
         """Open clients; nothing is asked yet."""
         return cls(Cluster(pipeline.kafka), Registry(pipeline.registry))
-
-
-@dataclass(frozen=True)
-class Span:
-    """Which offsets a query reads, by partition; None means from the ledger or earliest, and no end."""
-
-    first: Mapping[int, int] | None = None
-    end: Mapping[int, int] | None = None
-
-    def cut(self, records: DataFrame) -> DataFrame:
-        """Leave out what lies at or behind the end."""
-        if self.end is None:
-            return records
-        below = " OR ".join(f"(partition = {p} AND offset < {o})" for p, o in self.end.items())
-        return records.where(below or "false")
-
-    def within(self, offsets: Mapping[int, int]) -> dict[int, int]:
-        """Offsets, none of them behind the end; partitions that came later are left out."""
-        end = self.end
-        if end is None:
-            return dict(offsets)
-        return {p: min(o, end[p]) for p, o in offsets.items() if p in end}
-
-    def is_reached(self, offsets: Mapping[int, int]) -> bool:
-        """All that was to be read lies below these offsets."""
-        return self.end is not None and all(offsets.get(p, 0) >= o for p, o in self.end.items())
 
 
 def claim_of(cluster: Cluster, target: Target, query_id: str) -> tuple[Claim, tuple[int, ...]]:
@@ -143,7 +117,7 @@ class TableQuery:
     services: Services
     once: bool = False
     take_over: bool = False
-    span: Span = Span()
+    span: Span = field(default_factory=Span)
     state: str = "waiting"
     error: CdcSinkError | None = None
     refused: CdcSinkError | None = None  # why it must not be started
@@ -282,7 +256,7 @@ class TableQuery:
         self, claim: Claim, iceberg: IcebergTable | None, partitions: tuple[int, ...]
     ) -> Ledger | None:
         """Compare the table's ledger with this query; take it over when the operator said so."""
-        ledger = iceberg.ledger() if iceberg else None
+        ledger = iceberg.own_ledger() if iceberg else None
         if iceberg is None or ledger is None:
             return ledger
         if ledger.generation < claim.generation:

@@ -202,12 +202,10 @@ class Sink:
         return changes.withColumns(own).select(*NAMED_BY)
 
     def _require_ledger(self, table: IcebergTable) -> Ledger:
-        found = table.found_ledger()
-        assert found is not None, "opened tables have one"
-        if self.target.table.foreign_commits == "stop":
-            found.require_own(self.target.where, self.target.table.name)
-        self.claim.require_fits(found.ledger, self.target.where)
-        return found.ledger
+        ledger = table.own_ledger()
+        assert ledger is not None, "opened tables have one"
+        self.claim.require_fits(ledger, self.target.where)
+        return ledger
 
     def _put_letters(self, new: DataFrame, plan: Plan, ledger: Ledger, batch_id: int) -> Plan:
         """Keep what goes aside before the offsets move, and note how many letters wait."""

@@ -74,7 +74,8 @@ class KafkaTopic:
                 self.target.where,
                 f"topic {self.target.table.topic} is gone",
                 data="the batch was not applied, its offsets were not committed",
-                remedy="find out who deleted it; a re-created topic needs `cdc-sink backfill`",
+                remedy="find out who deleted it; once the connector has made it anew, with a new source "
+                "snapshot in it, raise `generation` of this table",
             )
         return topic.partitions
 

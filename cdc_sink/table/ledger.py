@@ -285,15 +285,15 @@ class Claim:
                 "cluster id",
                 self.cluster_id,
                 ledger.cluster_id,
-                "point kafka.bootstrap_servers at the old cluster; if the new one holds a new source "
-                "snapshot, raise `generation` of this table, else rebuild it with `cdc-sink backfill`",
+                "point kafka.bootstrap_servers at the old cluster; or let the connector take a new source "
+                "snapshot into the new one, and raise `generation` of this table",
             ),
             (
                 "topic id",
                 self.topic_id,
                 ledger.topic_id,
-                "the topic was re-created and its offsets start again: if it begins with a new source "
-                "snapshot, raise `generation` of this table, else rebuild it with `cdc-sink backfill`",
+                "the topic was made anew and its offsets start again: let the connector take a new source "
+                "snapshot into it, and raise `generation` of this table",
             ),
             (
                 "query id",

@@ -135,7 +135,7 @@ def test_a_ledger_of_a_newer_release_is_refused() -> None:
         ("pipeline", "pipeline", "write to another target table"),
         ("topic", "topic", "write to another target table"),
         ("cluster_id", "cluster id", "point kafka.bootstrap_servers at the old cluster"),
-        ("topic_id", "topic id", "the topic was re-created"),
+        ("topic_id", "topic id", "the topic was made anew"),
         ("query_id", "query id", "start once with `--take-over`"),
     ],
 )
