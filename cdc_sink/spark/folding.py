@@ -53,7 +53,7 @@ class Folding:
             )
         if ledger.moving is not None:
             self._require_positions()
-            new = self.deletes(table).mark_outdated(new)
+            new = self.deletes(table).mark_outdated(new, ledger.moving, ties=self.options.ties)
         self.options = replace(self.options, moving=ledger.moving)
         folded = None
         if "aside" in new.columns:
@@ -64,7 +64,8 @@ class Folding:
         self, marked: DataFrame, table: IcebergTable, ledger: Ledger
     ) -> tuple[DataFrame, Folded, Step]:
         """What of letters can be applied now, folded, and how it reaches the table."""
-        return *self._settled(marked, table, ledger), Step.MERGE
+        known = self.deletes(table).mark_outdated(marked, ledger.moving, ties=self.options.ties)
+        return *self._settled(known, table, ledger), Step.MERGE
 
     def deletes(self, table: IcebergTable) -> MovedDeletes:
         """What was deleted while keys move."""

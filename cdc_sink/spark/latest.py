@@ -248,7 +248,7 @@ def _is_tied(ordered: DataFrame, keys: int, options: FoldOptions) -> Column:
     assert isinstance(kind, StructType)
     hashable = [f.name for f in kind.fields if "map<" not in f.dataType.simpleString()]
     told = of_changes if options.finds_bare else str
-    change = f"xxhash64({', '.join(['op', *(f'after.{quote(name)}' for name in hashable)])})"
+    change = f"xxhash64({', '.join(['op', 'unavailable', *(f'after.{quote(name)}' for name in hashable)])})"
     what, where = F.expr(told(change)), F.expr(told("partition"))
     differ = F.min(what).over(at_place) != F.max(what).over(at_place)
     return differ & (F.min(where).over(at_place) != F.max(where).over(at_place))

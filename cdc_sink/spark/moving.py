@@ -3,13 +3,14 @@
 What was deleted meanwhile has no row any more, so it is remembered in a table beside the target: a digest of
 the key, and the delete's place. It is written before the table commit. Twice is harmless, since the newest
 place of a key counts; so is a rollback of the target, since what was deleted at its source stays so. It is
-dropped when the phase is over, and before another one begins.
+dropped when the phase is over, and before another one begins; a target that is set back behind that stops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -17,6 +18,8 @@ from pyspark.sql.types import IntegralType, StructType
 
 from cdc_sink.change.quoting import quote
 from cdc_sink.config import Target
+from cdc_sink.spark.faults import fault_sql
+from cdc_sink.table.moving import Moving
 from cdc_sink.table.partitioning import Placed
 
 
@@ -53,35 +56,71 @@ class MovedDeletes:
         """Drop what a phase has left: its end is in the ledger, or another one begins. Twice is harmless."""
         self.spark.sql(f"DROP TABLE IF EXISTS {self.identifier} PURGE")
 
-    def remember(self, rows: DataFrame) -> None:
-        """Add the deletes among folded rows."""
+    def remember(self, rows: DataFrame) -> str:
+        """Add the deletes among folded rows; the identity of the table that has them."""
         found = rows.where("op = 'd' AND position IS NOT NULL").select(
             digest_of(rows).alias("digest"),
             F.col("position.hi").alias("pos_hi"),
             F.col("position.lo").alias("pos_lo"),
+            "partition",
         )
         self.spark.sql(
             f"CREATE TABLE IF NOT EXISTS {self.identifier} "
-            "(digest string, pos_hi bigint, pos_lo bigint) USING iceberg"
+            "(digest string, pos_hi bigint, pos_lo bigint, partition int) USING iceberg"
         )
         found.coalesce(1).writeTo(self.identifier).append()
+        return self._identity()
 
-    def mark_outdated(self, changes: DataFrame) -> DataFrame:
-        """Add `outdated`: true for a change that lies before a delete of its key that was applied already."""
-        if not self.spark.catalog.tableExists(self.identifier):
+    def mark_outdated(self, changes: DataFrame, moving: Moving | None, *, ties: bool) -> DataFrame:
+        """Add `outdated`: true for a change that lies before a delete of its key that was applied already.
+
+        In:     `moving`, None for dead letters of a phase that is over. `ties`: different changes may share a
+                position; then one that has a delete's, and lies in another partition, fails the job.
+        Raises: StateError when the deletes of this phase are gone.
+        """
+        exists = self.spark.catalog.tableExists(self.identifier)
+        if moving is not None:
+            moving.require_deletes(self._identity() if exists else None, self.target.where)
+        if not exists:
             return changes
         self.spark.sql(f"REFRESH TABLE {self.identifier}")
-        newest = self.spark.table(self.identifier).groupBy("digest")
-        deletes = newest.agg(F.max(F.struct("pos_hi", "pos_lo")).alias("gone_at"))
-        is_older = F.expr(
-            "coalesce(position < named_struct('hi', gone_at.pos_hi, 'lo', gone_at.pos_lo), false)"
+        # The highest and the lowest partition: one position may have deletes in several.
+        deletes = (
+            self.spark.table(self.identifier)
+            .groupBy("digest")
+            .agg(
+                F.max(F.struct("pos_hi", "pos_lo", "partition")).alias("gone_at"),
+                F.max(F.expr("struct(pos_hi, pos_lo, -partition AS back)")).alias("lowest"),
+            )
         )
         return (
             changes.withColumn("digest", digest_of(changes))
             .join(deletes, "digest", "left")
-            .withColumn("outdated", is_older)
-            .drop("digest", "gone_at")
+            .withColumn("outdated", F.expr(_outdated_sql(ties)))
+            .drop("digest", "gone_at", "lowest")
         )
+
+    def _identity(self) -> str:
+        jvm: Any = self.spark._jvm
+        java: Any = self.spark._jsparkSession
+        loaded = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(java, self.identifier)
+        return str(loaded.uuid())
+
+
+def _outdated_sql(ties: bool) -> str:
+    """Whether a change lies before the delete that is remembered of its key."""
+    gone = "named_struct('hi', gone_at.pos_hi, 'lo', gone_at.pos_lo)"
+    elsewhere = "(gone_at.partition <> partition OR -lowest.back <> partition)"
+    # A row of a source snapshot is older than a stream event there; a second delete changes nothing.
+    at_it = "op = 'r'"
+    if ties:
+        tie = fault_sql("'tie'", "CAST(NULL AS BINARY)")
+        at_it = f"CASE op WHEN 'r' THEN true WHEN 'd' THEN false ELSE CAST({tie} AS BOOLEAN) END"
+    return (
+        "CASE WHEN gone_at IS NULL OR position IS NULL OR op IS NULL THEN false "
+        f"WHEN position < {gone} THEN true "
+        f"WHEN position = {gone} AND {elsewhere} THEN {at_it} ELSE false END"
+    )
 
 
 def digest_of(rows: DataFrame) -> Column:

@@ -129,12 +129,12 @@ class Sink:
                 require_rows(folded, new, table, ledger, self.folding.options.filled_in)
                 self._require_hashed(ledger, topic)
                 plan = self._put_letters(new, plan, ledger, batch_id)
-                if ledger.moving is not None and folded.facts.deleted_keys:
-                    self.folding.deletes(table).remember(folded.rows)
+                plan = self._remember_deletes(plan, table, folded)
                 self._write(self.shape.evolve(table, changes), plan, folded, ledger, batch_id)
         finally:
             folded.release()
-        if before.moving is not None and plan.ledger.moving is None:
+        # Letters that wait may be older than what was deleted meanwhile.
+        if before.moving and not plan.ledger.moving and not plan.ledger.quarantined:
             self.folding.deletes(table).forget()
         if is_due(plan.ledger):
             settle(self.spark, self.target)
@@ -218,6 +218,13 @@ class Sink:
         failpoint(LETTERS_PUT)
         waiting = count_of(letters.waiting())
         return replace(plan, ledger=replace(plan.ledger, quarantined=waiting))
+
+    def _remember_deletes(self, plan: Plan, table: IcebergTable, folded: Folded) -> Plan:
+        moving = plan.ledger.moving
+        if moving is None or not self._is_mirror or folded.facts.deleted_keys == 0:
+            return plan
+        moving = replace(moving, deletes=self.folding.deletes(table).remember(folded.rows))
+        return replace(plan, ledger=replace(plan.ledger, moving=moving))
 
     def _begun(self, ledger: Ledger, topic: TopicNow) -> Ledger:
         """At the table's first batch: look whether the topic grew before."""

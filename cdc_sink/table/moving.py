@@ -15,7 +15,8 @@ Rules owned here:
   told.
 - It ends when all partitions are applied up to the ends they had at a moment when the connector surely knew:
   whatever lies behind them was sent after all older changes of its key.
-- The deletes of that time are remembered in a small table beside the target; see spark/moving.py.
+- The deletes of that time are remembered in a small table beside the target; see spark/moving.py. The ledger
+  names it: without it, or with another in its place, the table stops.
 - A value that the connector left out is the one of the change before. That change may still wait in another
   partition. Where keys move once, a change before in the same partition is the last one before; else nothing
   tells.
@@ -29,6 +30,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cdc_sink.errors import StateError
+from cdc_sink.table.offsets import NOT_APPLIED
+
+IN_LEDGER = "ledger"
 Offsets = Mapping[int, int]
 
 
@@ -38,16 +43,38 @@ class Moving:
 
     `grown_from` is the number of partitions before the topic grew, `until` the offsets that end it: None as
     long as the connector may not know of the new partitions. `once`: no key moves a second time meanwhile.
+    `deletes`: identity of the table that remembers what was deleted meanwhile; None while nothing was.
     """
 
     grown_from: int
     until: Offsets | None = None
     once: bool = True
+    deletes: str | None = None
+
+    def require_deletes(self, found: str | None, where: str) -> None:
+        """Refuse to go on without what was deleted meanwhile: older changes would bring rows back.
+
+        In:     `found`, the identity of the table that remembers it, as it is now; None where there is none.
+        Raises: StateError.
+        """
+        if self.deletes is not None and self.deletes != found:
+            raise StateError(
+                where,
+                "what was deleted while keys moved is not remembered any more: the table of these deletes "
+                "was dropped or made anew, or this table was set back to a time when keys moved",
+                data=NOT_APPLIED,
+                remedy="rebuild the table with `cdc-sink backfill` into a new target",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Render as part of the ledger."""
         until = None if self.until is None else {str(p): o for p, o in self.until.items()}
-        return {"grown_from": self.grown_from, "until": until, "once": self.once}
+        return {
+            "grown_from": self.grown_from,
+            "until": until,
+            "once": self.once,
+            "deletes": self.deletes,
+        }
 
     @classmethod
     def from_json(cls, seen: Mapping[str, Any]) -> Moving:
@@ -57,6 +84,8 @@ class Moving:
             seen["grown_from"],
             None if until is None else {int(p): o for p, o in until.items()},
             seen.get("once", False),
+            # Once they were in the ledger itself: no table has them.
+            IN_LEDGER if seen.get("deleted") else seen.get("deletes"),
         )
 
 
@@ -81,12 +110,13 @@ def next_moving(
     In:  `next_offsets` of the ledger; how many partitions the topic has now; `ends`, asked only when needed:
          the topic's end offsets now.
     """
+    deletes = moving.deletes if moving else None
     if partitions > len(next_offsets):
-        return Moving(len(next_offsets), None, once=moving is None)
+        return Moving(len(next_offsets), None, moving is None, deletes)
     if has_new_key_schema:
         grown_from = moving.grown_from if moving else partitions
         waits = moving is not None and moving.until is None
-        return Moving(grown_from, None if waits else ends(), once=moving is None)
+        return Moving(grown_from, None if waits else ends(), moving is None, deletes)
     if moving is None:
         return None
     if moving.until is None:

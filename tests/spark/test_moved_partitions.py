@@ -311,3 +311,42 @@ def test_a_remembered_delete_hides_older_changes_of_its_own_key_only(lake: Lake,
     writer.write(4)
     assert notes(writer) == {1: "second"}
     assert writer.ledger.to_json().count("digest") == 0  # nothing that grows with the keys is in it
+
+
+def test_a_change_of_the_position_of_a_remembered_delete_is_never_guessed(
+    lake: Lake, name: str
+) -> None:
+    """The row is gone, so only what is remembered can tell; in its own partition Kafka's order does."""
+    writer = grown(lake, name, "mysql")
+    topic = writer.topic
+    topic.send(Event("d", {"id": KEYS[0]}, (2, 7)), 2)
+    topic.send(Event("d", {"id": KEYS[1]}, (2, 7)), 2)
+    writer.write(2)
+    topic.send(Event("c", {"id": KEYS[1], "note": "again"}, (2, 7)), 2)
+    topic.send(Event("c", {"id": KEYS[0], "note": "a ghost?"}, (2, 7)))
+    writer.write(5, 6)  # the other one still waits, so the phase goes on
+    assert notes(writer) == {1: "again"}
+    with pytest.raises(CdcSinkError, match="nothing tells which is newer"):
+        writer.write(6)
+    assert notes(writer) == {1: "again"}
+
+
+def test_a_phase_whose_remembered_deletes_are_gone_stops_the_table(lake: Lake, name: str) -> None:
+    """As after a rollback of the target into a phase that had ended."""
+    writer = grown(lake, name, "postgresql")
+    topic = writer.topic
+    topic.send(Event("d", {"id": KEYS[0]}, (9, 1)), 2)
+    writer.write(2)
+    writer.spark.sql(f"DROP TABLE {writer.target.beside('moved_deletes')} PURGE")
+    topic.send(Event("u", {"id": KEYS[0], "note": "older"}, (5, 1)))
+    with pytest.raises(CdcSinkError, match="deleted while keys moved is not remembered any more"):
+        writer.write(4)
+    assert notes(writer) == {1: "first"}
+
+
+def test_the_hash_is_that_of_the_kafka_client_beside_spark(lake: Lake) -> None:
+    kafka: Any = lake.spark._jvm.org.apache.kafka.common.utils.Utils  # type: ignore[union-attr]
+    dice = random.Random(7)
+    for length in range(40):
+        key = dice.randbytes(length)
+        assert partition_of(key, 7) == kafka.toPositive(kafka.murmur2(key)) % 7, key.hex()

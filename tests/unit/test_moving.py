@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import pytest
+
+from cdc_sink.errors import StateError
 from cdc_sink.table.ledger import Claim, Ledger
 from cdc_sink.table.moving import Moving, grown_before
 
@@ -69,3 +72,16 @@ def test_another_key_schema_moves_keys_from_its_first_record_on() -> None:
 def test_it_survives_the_ledgers_text() -> None:
     grown = begun(begun(OPENED), 3)
     assert Ledger.from_json(grown.to_json()) == grown
+
+
+def test_a_phase_goes_on_only_with_the_deletes_that_it_remembered() -> None:
+    """Growing again keeps them; another table's, none, and those of an older ledger's own stop."""
+    kept = Moving(2, deletes="one")
+    again = begun(dataclasses.replace(OPENED, moving=kept), 3)
+    assert again.moving == Moving(2, None, once=False, deletes="one")
+    kept.require_deletes("one", "shop.t")
+    Moving(2).require_deletes("of a batch that was not committed", "shop.t")
+    in_ledger = Moving.from_json({"grown_from": 2, "until": None, "deleted": {"k": [1, 1]}})
+    for moving, found in ((kept, "two"), (kept, None), (in_ledger, None), (in_ledger, "one")):
+        with pytest.raises(StateError, match="deleted while keys moved is not remembered any more"):
+            moving.require_deletes(found, "shop.t")
