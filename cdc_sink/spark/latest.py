@@ -254,20 +254,23 @@ def _is_tied(ordered: DataFrame, keys: int, options: FoldOptions) -> Column:
     return differ & (F.min(where).over(at_place) != F.max(where).over(at_place))
 
 
+_ITS_PARTITION = ", 'partition', partition"
+
+
 def _with_images(ordered: DataFrame, whole: WindowSpec, options: FoldOptions) -> DataFrame:
     """Per column the newest value that is known: null when no change of the batch knows one."""
     told = of_changes if options.finds_bare else str
     images = {
         f"image{i}": F.first(
-            F.expr(told(known_sql(name, options.nulls_left_out))), ignorenulls=True
+            F.expr(told(known_sql(name, options.nulls_left_out, _ITS_PARTITION))), ignorenulls=True
         ).over(whole)
         for i, name in enumerate(options.fills)
     }
     return ordered.withColumns(images)
 
 
-def known_sql(name: str, nulls_left_out: bool) -> str:
-    """What a change knows of a column: struct<known, value, partition>; null where the connector left it out.
+def known_sql(name: str, nulls_left_out: bool, more: str = "") -> str:
+    """What a change knows of a column: struct<known, value>, and `more`; null where it was left out.
 
     After a delete there is no image before: `known` is false. So it is for a NULL that the connector would
     not have left out: the column came later than this change.
@@ -275,9 +278,9 @@ def known_sql(name: str, nulls_left_out: bool) -> str:
     value = f"after.{quote(name)}"
     known = "true" if nulls_left_out else f"{value} IS NOT NULL"
     return (
-        f"CASE WHEN op = 'd' THEN named_struct('known', false, 'value', {value}, 'partition', partition) "
+        f"CASE WHEN op = 'd' THEN named_struct('known', false, 'value', {value}{more}) "
         f"WHEN NOT array_contains(unavailable, {literal(name)}) "
-        f"THEN named_struct('known', {known}, 'value', {value}, 'partition', partition) END"
+        f"THEN named_struct('known', {known}, 'value', {value}{more}) END"
     )
 
 

@@ -164,14 +164,21 @@ class RecordWriter:
             marked = mark_aside(changes, quarantined, self.sink.folding.kept)
             if self.sink.target.table.bad_record == "stop":
                 require_no_fault(marked)
-            marks = ledger.high_water if ledger else {}
-            whole, self._keys_move = self._completed(marked, table, columns, marks)
+            whole, self._keys_move = marked, False
+            # While keys change their partition, what an old key held last may still wait in another one.
+            if ledger is None or not self._may_wait(ledger):
+                marks = ledger.high_water if ledger else {}
+                whole, self._keys_move = self._completed(marked, table, columns, marks)
             return self.sink.apply(whole, batch_id, self._now(sample), self._batch)
 
     @property
     def of_events(self) -> bool:
         """The table holds every event: each stands for itself, whatever became of others of its key."""
         return self.sink.target.table.mode == "append"
+
+    def _may_wait(self, ledger: Ledger) -> bool:
+        """Older changes of a key may lie in a partition that is read later."""
+        return ledger.moving is not None or self.topic.partitions() > len(ledger.next_offsets)
 
     def _completed(
         self,
