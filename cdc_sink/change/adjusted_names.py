@@ -7,6 +7,8 @@ Rules owned here; a character is a UTF-16 unit, as in Java:
   becomes `_u` and its hex digits: two zeros go before one or two digits, and none before three. So
   `_u17fa` is U+17FA, or U+017F and an `a`: such a name can't be told, and is not undone.
 - A control character is not looked for in a name.
+- Nothing in a record tells which mode wrote it, and `a_u005fb` may be a column's own name. So a name is
+  undone only where the configuration says so, and the name that the connector sends beside it goes before.
 
 Source: Debezium 3.6.1, `field.name.adjustment.mode`: the connector's own SchemaNameAdjuster, asked.
 """
@@ -14,11 +16,34 @@ Source: Debezium 3.6.1, `field.name.adjustment.mode`: the connector's own Schema
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from unicodedata import category
+
+from cdc_sink.errors import SchemaError
 
 _FORBIDDEN = re.compile("[^A-Za-z0-9_]")
 _PIECE = re.compile("[A-Za-z0-9]|_u(00[1-9a-f][0-9a-f]|[1-9a-f][0-9a-f]{2,3})")
+
+_SENT_BESIDE = "__debezium.source.column.name"
+
+
+def own_name(sent: str, parameters: Mapping[str, str]) -> str:
+    """The name of a field's column at the source.
+
+    In:     the field's name and its `connect.parameters`.
+    Raises: SchemaError when it can't be told.
+    Source: Debezium 3.6.1, `column.propagate.source.type`; the mode `avro_unicode`.
+    """
+    own = parameters.get(_SENT_BESIDE) or undo_unicode(sent)
+    if own is None:
+        raise SchemaError(
+            f"column {sent}",
+            "`field_names: source` asks for the source column's own name, which this name does not tell: "
+            "either field.name.adjustment.mode=avro_unicode did not write it, or it is that of two names",
+            remedy="set column.propagate.source.type=.* on the connector, which sends the name beside each "
+            "column; or set `field_names: as_sent` for the table",
+        )
+    return own
 
 
 def avro_names(name: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 UNAVAILABLE: Final = "__debezium_unavailable_value"
+FieldNames = Literal["as_sent", "source"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,14 @@ USUAL: Final = ColumnOption()
 
 @dataclass(frozen=True)
 class TableOptions:
-    """The options of a table's columns, and the placeholder that its connector writes."""
+    """The options of a table's columns, and the placeholder that its connector writes.
+
+    `field_names`: what the columns are called, the fields' names or the source columns' own.
+    """
 
     columns: Mapping[str, ColumnOption] = field(default_factory=dict)
     placeholder: str = UNAVAILABLE
+    field_names: FieldNames = "as_sent"
 
 
 NO_OPTIONS: Final = TableOptions()

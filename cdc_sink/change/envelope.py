@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from typing import Any
 
+from cdc_sink.change.adjusted_names import own_name
 from cdc_sink.change.avro_schema import SOURCE_NAME, Node, non_null, parse_tree, render_tree
 from cdc_sink.change.column_option import UNAVAILABLE, USUAL, ColumnOption, TableOptions
 from cdc_sink.change.flattened import Added, Order, require_ordered
@@ -102,11 +103,21 @@ class AvroField:
 
 
 def with_options(fields: Iterable[AvroField], options: TableOptions) -> tuple[AvroField, ...]:
-    """Give each column what the configuration says about it."""
+    """Give each column what the configuration says about it, its own name first.
+
+    Raises: SchemaError when it shall have its own name, and that can't be told.
+    """
+    if options.field_names == "source":
+        fields = [_with_own_name(one) for one in fields]
     return tuple(
         replace(one, option=options.columns.get(one.name, USUAL), placeholder=options.placeholder)
         for one in fields
     )
+
+
+def _with_own_name(field: AvroField) -> AvroField:
+    own = own_name(field.name, field.parameters)
+    return replace(field, name=own, decoded_as=field.decoded_name)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 `--output json` promises, per run: `version`, `pipeline`, `equal`, `not_verified` (tables without a
 `source`) and `tables`. Each table: `table`, `source`, `equal`, `exists`, `snapshot_id`,
 `rows_source`, `rows_table`, `ranges`, `ranges_differing`, `ranges_examined`, `differing` (keys
-found; a lower bound while fewer ranges are examined than differ), `columns_missing`,
+found; a lower bound while fewer ranges are examined than differ), `columns_compared`, `columns_missing`,
 `columns_not_comparable`, `columns_only_in_table`, `columns_computed` (computed by the source, and not in
 the table: not compared), `failure` (why the table could not be compared, or null), and `differences`, the
 first of them: `key` (column to value), `kind` (missing | extra | different | duplicate), `columns`.
@@ -108,6 +108,7 @@ def _table_json(one: Verification, keys: int) -> dict[str, Any]:
         "ranges_differing": one.ranges_differing,
         "ranges_examined": one.ranges_examined,
         "differing": len(one.differences),
+        "columns_compared": list(one.columns_compared),
         "columns_missing": list(one.columns_missing),
         "columns_not_comparable": list(one.columns_not_comparable),
         "columns_only_in_table": list(one.columns_only_in_table),
@@ -143,7 +144,10 @@ def render_screen(pipeline: str, found: Sequence[Verification]) -> Screen:
 def _verdict(one: Verification) -> str:
     if one.failure is not None:
         return "NOT COMPARED"
-    return "equal" if one.equal else "DIFFERS"
+    if not one.equal:
+        return "DIFFERS"
+    passed_over = len(one.columns_only_in_table) + len(one.columns_computed)
+    return f"equal, {passed_over} columns not compared" if passed_over else "equal"
 
 
 def exit_code(found: Sequence[Verification]) -> int:

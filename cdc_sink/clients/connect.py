@@ -25,6 +25,7 @@ from cdc_sink.table.connector_findings import (
 )
 from cdc_sink.table.heartbeat import HEARTBEAT_SETTINGS
 from cdc_sink.table.json_findings import SETTINGS as JSON_SETTINGS
+from cdc_sink.table.name_findings import SETTINGS as NAME_SETTINGS
 from cdc_sink.table.source_findings import SOURCE_SETTINGS
 from cdc_sink.table.transform_findings import is_judged
 from cdc_sink.table.wire_findings import WIRE_SETTINGS
@@ -42,6 +43,7 @@ _KEPT = (
     ON_BAD_VALUE,
     *WIRE_SETTINGS,
     *JSON_SETTINGS,
+    *NAME_SETTINGS,
 )
 
 

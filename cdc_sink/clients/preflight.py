@@ -46,6 +46,7 @@ from cdc_sink.table.findings import (
 )
 from cdc_sink.table.json_findings import check_json
 from cdc_sink.table.ledger import OWNER_PROPERTY
+from cdc_sink.table.name_findings import check_names
 from cdc_sink.table.refusals import named, once
 from cdc_sink.table.topic_findings import check_history_topic, check_topic_settings
 from cdc_sink.table.transform_findings import check_transform
@@ -270,6 +271,7 @@ def _check_table(
     writer = writer_of(servers.connectors or (), table.topic)
     findings += check_wire(table.name, table.wire, writer)
     findings += check_json(table.name, table.wire, writer)
+    findings += check_names(table.name, table.field_names, writer)
     # JSON records carry their schemas themselves.
     if (registry := servers.registry) is not None and table.wire != "json":
         schemas = _attempt(findings, lambda: _read_schemas(registry, table))

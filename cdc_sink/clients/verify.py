@@ -59,6 +59,7 @@ class Verification:
     ranges_differing: int = 0
     ranges_examined: int = 0  # fewer than differing: `differences` is only the beginning
     differences: tuple[KeyDifference, ...] = field(default=(), repr=False)
+    columns_compared: tuple[str, ...] = ()  # the table's names for them
     columns_missing: tuple[str, ...] = ()  # in the source, not in the table
     columns_not_comparable: tuple[str, ...] = ()  # Iceberg types without a canonical form
     columns_only_in_table: tuple[str, ...] = ()  # dropped from the source: reported, ignored
@@ -269,6 +270,7 @@ def _compare(source: _Source, target: _Target, source_name: str) -> Verification
         ranges_differing=len(differing),
         ranges_examined=len(examined),
         differences=tuple(differences),
+        columns_compared=tuple(names),
         columns_missing=tuple(one.name for one in lacking if not one.is_generated),
         columns_computed=tuple(one.name for one in lacking if one.is_generated),
         columns_not_comparable=tuple(

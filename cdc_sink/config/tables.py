@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from cdc_sink.change.column_option import UNAVAILABLE, TableOptions
+from cdc_sink.change.column_option import UNAVAILABLE, FieldNames, TableOptions
 from cdc_sink.config.columns import ColumnSettings
 from cdc_sink.config.secrets import Frozen
 
@@ -79,6 +79,13 @@ class TableSettings(Frozen):
         default=False,
         description="write to an existing table that has no ledger of ours; default false: "
         "somebody else's table isn't touched unasked",
+    )
+    field_names: FieldNames = Field(
+        default="as_sent",
+        description="what the columns are called: as_sent, as the fields of the records; source, as the "
+        "columns of the source table, by the name that the connector sends beside each column "
+        "(column.propagate.source.type), else by undoing field.name.adjustment.mode=avro_unicode; default "
+        "as_sent: nothing in a record tells `a_u005fb` from a column of that name",
     )
     key_partition: Literal["hashed", "fixed"] = Field(
         default="hashed",
@@ -228,7 +235,7 @@ class Table(TableSettings):
     def options(self) -> TableOptions:
         """What decoding has to know about the columns."""
         columns = {name: one.option for name, one in self.columns.items()}
-        return TableOptions(columns, self.unavailable_placeholder)
+        return TableOptions(columns, self.unavailable_placeholder, self.field_names)
 
     @property
     def table_name(self) -> str:

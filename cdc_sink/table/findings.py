@@ -185,7 +185,7 @@ def check_schemas(
     fields = columns = None
     if schemas.key is not None:
         try:
-            fields = parse_key(schemas.key)
+            fields = with_options(parse_key(schemas.key), wish.policy.options)
         except CdcSinkError as error:
             yield Finding.of(error)
     if schemas.value is not None:
@@ -347,7 +347,7 @@ def check_growth(wish: Wish, schemas: SchemaReading, target: TargetReading) -> I
         return
     try:
         if schemas.key is not None:
-            parse_key(schemas.key)
+            with_options(parse_key(schemas.key), wish.policy.options)
         for one in with_options(
             Envelope.parse(schemas.value, wish.policy.order).columns, wish.policy.options
         ):

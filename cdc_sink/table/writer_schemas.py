@@ -27,6 +27,7 @@ from cdc_sink.change.unavailable import LEAVE_OUT_NULLS
 from cdc_sink.errors import SchemaError
 from cdc_sink.table.columns import Added, Column, spark_type
 from cdc_sink.table.evolution import merge_columns
+from cdc_sink.table.field_names import require_one_name
 from cdc_sink.table.one_source import fingerprint
 from cdc_sink.table.placement import DEFAULT_POLICY, Policy, current_name, place
 
@@ -110,7 +111,13 @@ class WriterSchemas:
         return next(iter(seen))
 
     def columns(self, schema_id: int, table: Iterable[Column] = ()) -> tuple[Column, ...]:
-        """The columns that one writer schema asks of a table; key columns are required."""
+        """The columns that one writer schema asks of a table; key columns are required.
+
+        Raises: SchemaError when the table has one of them under the other name that it may have.
+        """
+        table = tuple(table)
+        held = {column.name for column in table}
+        require_one_name(self.envelopes[schema_id].columns, held, self.policy.renames)
         names, keys = self._names(table), self.key_names(table)
         return tuple(
             Column(

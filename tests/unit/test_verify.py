@@ -18,7 +18,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import LongType, NestedField, StringType, StructType, TimestamptzType
 
 from cdc_sink.cli.main import run
-from cdc_sink.cli.verify import exit_code, render_findings, render_json
+from cdc_sink.cli.verify import exit_code, render_findings, render_json, render_screen
 from cdc_sink.clients.databases import Row, SourceColumn
 from cdc_sink.clients.verify import Verification, not_verifiable, verify
 from cdc_sink.config import Database, Pipeline, load_config
@@ -189,6 +189,7 @@ def test_a_column_that_the_source_dropped_is_reported_and_ignored(
     assert customers
     found = compare(pipeline, InMemoryDatabase([[row[:2] for row in SOME]], table=(ID, NAME)))
     assert found.columns_only_in_table == ("seen",)
+    assert found.columns_compared == ("id", "name")
     assert found.equal
 
 
@@ -356,6 +357,7 @@ DIFFERENT = Verification(
         KeyDifference({"id": 1}, "different", ("name",)),
         KeyDifference({"id": 4}, "extra"),
     ),
+    columns_compared=("id", "name"),
     columns_missing=("level",),
 )
 
@@ -380,6 +382,7 @@ def test_the_json_keeps_its_promise() -> None:
                 "ranges_differing": 2,
                 "ranges_examined": 2,
                 "differing": 2,
+                "columns_compared": ["id", "name"],
                 "columns_missing": ["level"],
                 "columns_not_comparable": [],
                 "columns_only_in_table": [],
@@ -396,6 +399,17 @@ def test_the_screen_names_the_first_keys_and_says_how_many_more() -> None:
         "shop.customers: columns missing in the table: level",
         "shop.customers: id=1 differs in name",
         "shop.customers: … and 1 more keys (--keys)",
+    ]
+
+
+def test_the_verdict_says_when_columns_were_not_compared() -> None:
+    whole = Verification("t", "s")
+    partly = Verification("t", "s", columns_only_in_table=("a",), columns_computed=("b",))
+    screen = render_screen("shop", [whole, partly, DIFFERENT])
+    assert list(screen.columns[-1].cells) == [
+        "equal",
+        "equal, 2 columns not compared",
+        "DIFFERS",
     ]
 
 

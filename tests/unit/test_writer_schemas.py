@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc_sink.change.avro_types import convert_sql
+from cdc_sink.change.column_option import TableOptions
 from cdc_sink.errors import SchemaError
 from cdc_sink.table.columns import Column
 from cdc_sink.table.placement import DEFAULT_POLICY, Rules, promoted
@@ -254,3 +256,73 @@ def test_a_field_in_its_own_column_is_converted_as_ever() -> None:
     assert source.sql("v1.after.n", "timestamp") == convert_sql(
         source.field, "v1.after.n", "timestamp"
     )
+
+
+# --- names that the connector escaped -------------------------------------------------------------
+
+OWN = Rules(options=TableOptions(field_names="source"))
+BESIDE = {"connect.parameters": {"__debezium.source.column.name": "order no"}}
+
+
+def test_a_table_by_the_sources_names_has_them_for_escaped_fields_and_keys() -> None:
+    found = WriterSchemas(
+        {1: value_schema({"order_u005fno": "long", "XXX_u0024123": "string", "_u0031st": "int"})},
+        {2: key_schema("order_u005fno")},
+        OWN,
+    )
+    columns = found.columns(1)
+    assert [(c.name, c.required) for c in columns] == [
+        ("order_no", True),
+        ("XXX$123", False),
+        ("1st", False),
+    ]
+    assert {n: s.field.decoded_name for n, s in found.sources(1, columns).items()} == {
+        "order_no": "order_u005fno",
+        "XXX$123": "XXX_u0024123",
+        "1st": "_u0031st",
+    }
+    assert [s.field.decoded_name for s in found.key_sources(2, columns).values()] == [
+        "order_u005fno"
+    ]
+
+
+def test_a_name_that_the_connector_sends_beside_goes_before_every_reading() -> None:
+    found = schemas({"order_no": {"type": "long", **BESIDE}}, policy=OWN)
+    assert [column.name for column in found.columns(1)] == ["id", "order no"]
+
+
+@pytest.mark.parametrize("sent", ["order_no", "_u44f1"])
+def test_a_name_that_is_not_exactly_one_is_refused(sent: str) -> None:
+    with pytest.raises(SchemaError, match=rf"column {sent}: .*own name.*propagate"):
+        schemas({sent: "long"}, policy=OWN).columns(1)
+
+
+def test_names_stay_as_they_were_sent_where_nothing_else_is_asked() -> None:
+    found = schemas({"order_u005fno": {"type": "long", **BESIDE}})
+    assert [column.name for column in found.columns(1)] == ["id", "order_u005fno"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "held", "sent"),
+    [
+        (OWN, "order_u005fno", "order_u005fno"),  # the setting was changed
+        (DEFAULT_POLICY, "order_no", "order_u005fno"),  # … back, or the connector's mode was
+        (DEFAULT_POLICY, "order_u005fno", "order_no"),
+    ],
+)
+def test_a_column_that_the_table_has_under_its_other_name_gets_no_second_one(
+    policy: Rules, held: str, sent: str
+) -> None:
+    table = [ID, Column(held, "long")]
+    with pytest.raises(
+        SchemaError, match=f"the table has it as {held}.*`renames: {{{held}: "
+    ) as stop:
+        schemas({sent: "long"}, policy=policy).extend(table)
+    new = str(stop.value).split(":")[0].removeprefix("column ")
+    renamed = schemas({sent: "long"}, policy=replace(policy, renames={held: new})).extend(table)
+    assert [column.name for column in renamed] == ["id", new]
+
+
+def test_a_source_with_both_names_has_both_columns() -> None:
+    both = schemas({"a_b": "long", "a_u005fb": "long"}).extend([ID, Column("a_b", "long")])
+    assert [column.name for column in both] == ["id", "a_b", "a_u005fb"]
