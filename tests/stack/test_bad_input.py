@@ -276,7 +276,7 @@ def test_a_dropped_table_under_a_live_checkpoint_is_refused(sources: Stack, lake
     assert run_once(pipeline, lake.spark).exit_code == 0
     lake.spark.sql(f"DROP TABLE {lake.name}.shop.bad_items")
     error = only_error(lake, pipeline)
-    require_sentence(error, StateError, 1, saw="rolled back or dropped", remedy="--take-over")
+    require_sentence(error, StateError, 1, saw="belongs to table_uuid", remedy="--take-over")
     assert load_table(pipeline.catalog, "shop.bad_items") is None
 
 
