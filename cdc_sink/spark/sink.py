@@ -45,6 +45,7 @@ from cdc_sink.spark.latest import Folded, not_in, require_applicable
 from cdc_sink.spark.moving import TopicNow
 from cdc_sink.spark.resnapshot import is_due, settle
 from cdc_sink.spark.shape import Shape, key_names
+from cdc_sink.spark.tombstones import require_not_stored
 from cdc_sink.table.columns import CDC_COLUMN
 from cdc_sink.table.dead_letters import NAMED_BY, State
 from cdc_sink.table.guard import newer_sql
@@ -127,6 +128,8 @@ class Sink:
                 table.keep_copy()  # a crash may have come between the table commit and the copy
             else:
                 require_rows(folded, new, table, ledger, self.folding.options.filled_in)
+                if folded.facts.bare_keys and plan.step is Step.NOTE and not table.is_empty:
+                    require_not_stored(folded, table, ledger.topic)
                 self._require_hashed(ledger, topic)
                 plan = self._put_letters(new, plan, ledger, batch_id)
                 plan = self._remember_deletes(plan, table, folded)

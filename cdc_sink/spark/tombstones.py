@@ -17,11 +17,18 @@ delete before it, since both have one key.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame, WindowSpec
 from pyspark.sql import functions as F
 
-from cdc_sink.spark.faults import fault_sql
+from cdc_sink.change.quoting import quote
+from cdc_sink.errors import RecordRef
+from cdc_sink.spark.faults import Fault, fault_sql
+
+if TYPE_CHECKING:  # latest.py needs this file's columns
+    from cdc_sink.spark.iceberg import IcebergTable
+    from cdc_sink.spark.latest import Folded
 
 # Of each change that deletes its key, or that may have: what is known of a dead letter is its key alone.
 DELETED = "IF(key IS NOT NULL AND (op = 'd' OR aside IS NOT NULL), xxhash64(key), NULL)"
@@ -67,6 +74,23 @@ def with_bare(ordered: DataFrame, of_key: WindowSpec, ended_with: Mapping[int, i
     return marked.withColumn("is_bare", F.expr(f"{is_last} AND NOT is_apart AND {undeleted}")).drop(
         "last_delete", "last_image", "is_apart"
     )
+
+
+def require_not_stored(folded: Folded, table: IcebergTable, topic: str) -> None:
+    """Stop at a bare tombstone whose row is stored, in a batch that changes no row.
+
+    A MERGE that finds nothing changes no file, and Iceberg would let it commit behind another driver's.
+    Raises: RecordError.
+    """
+    bare = folded.rows.where("op IS NULL")
+    held = table.names_at(table.snapshot_id)
+    names = bare.select("key.*").columns
+    is_same = [F.col(f"b.key.{quote(n)}") == F.col(f"t.{quote(held[n])}") for n in names]
+    stored = table.rows_at(table.snapshot_id).alias("t")
+    met = bare.alias("b").join(stored, is_same, "left_semi").orderBy("partition", "offset").first()
+    if met is not None:
+        record = RecordRef(topic, int(met["partition"]), int(met["offset"]))
+        raise Fault("tombstone", record, b"", 0, "").error()
 
 
 def _ended_with(ended_with: Mapping[int, int]) -> str:

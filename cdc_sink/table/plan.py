@@ -196,7 +196,7 @@ def plan_batch(
         return Plan(Step.REPLACE, after)
     if facts.upserted_keys and is_empty:
         return Plan(Step.APPEND, after)
-    if facts.upserted_keys or ((facts.deleted_keys or facts.bare_keys) and not is_empty):
+    if facts.upserted_keys or (facts.deleted_keys and not is_empty):
         return Plan(Step.MERGE, after)
     return Plan(Step.NOTE, after)
 
