@@ -87,7 +87,7 @@ def test_tables_are_compared_under_the_names_that_their_connectors_gave_the_colu
     sources: Stack, lake: Lake
 ) -> None:
     assert sources
-    gone = table("shop.public.gone", "public.gone")
+    gone = table("shop.public.gone", "public.gone", missing_topic="fail")
     pipeline = lake.pipeline(
         gone, table(AVRO, "public.Order Details"), table(UNICODE, "public.uni")
     )
