@@ -40,8 +40,7 @@ def own_name(sent: str, parameters: Mapping[str, str]) -> str:
             f"column {sent}",
             "`field_names: source` asks for the source column's own name, which this name does not tell: "
             "either field.name.adjustment.mode=avro_unicode did not write it, or it is that of two names",
-            remedy="set column.propagate.source.type=.* on the connector, which sends the name beside each "
-            "column; or set `field_names: as_sent` for the table",
+            remedy="set `field_names: as_sent` for the table; or exclude or rename the column at the source",
         )
     return own
 

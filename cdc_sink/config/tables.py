@@ -83,8 +83,7 @@ class TableSettings(Frozen):
     field_names: FieldNames = Field(
         default="as_sent",
         description="what the columns are called: as_sent, as the fields of the records; source, as the "
-        "columns of the source table, by the name that the connector sends beside each column "
-        "(column.propagate.source.type), else by undoing field.name.adjustment.mode=avro_unicode; default "
+        "columns of the source table, by undoing field.name.adjustment.mode=avro_unicode; default "
         "as_sent: nothing in a record tells `a_u005fb` from a column of that name",
     )
     key_partition: Literal["hashed", "fixed"] = Field(

@@ -293,7 +293,7 @@ def test_a_name_that_the_connector_sends_beside_goes_before_every_reading() -> N
 
 @pytest.mark.parametrize("sent", ["order_no", "_u44f1"])
 def test_a_name_that_is_not_exactly_one_is_refused(sent: str) -> None:
-    with pytest.raises(SchemaError, match=rf"column {sent}: .*own name.*propagate"):
+    with pytest.raises(SchemaError, match=rf"column {sent}: .*own name.*as_sent"):
         schemas({sent: "long"}, policy=OWN).columns(1)
 
 
