@@ -50,6 +50,7 @@ from cdc_sink.table.moving import Moving
 from cdc_sink.table.plan import BatchFacts
 
 _NO_BYTES = "CAST(NULL AS BINARY)"
+_ITS_PARTITION = ", 'partition', partition"
 LARGE = (StringType, BinaryType, ArrayType, MapType)
 ORDER = ("order_hi", "order_lo", "offset")
 # What the table commit needs of a change; the rest is not carried through the shuffle.
@@ -252,9 +253,6 @@ def _is_tied(ordered: DataFrame, keys: int, options: FoldOptions) -> Column:
     what, where = F.expr(told(change)), F.expr(told("partition"))
     differ = F.min(what).over(at_place) != F.max(what).over(at_place)
     return differ & (F.min(where).over(at_place) != F.max(where).over(at_place))
-
-
-_ITS_PARTITION = ", 'partition', partition"
 
 
 def _with_images(ordered: DataFrame, whole: WindowSpec, options: FoldOptions) -> DataFrame:
