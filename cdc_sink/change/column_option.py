@@ -21,13 +21,15 @@ class ColumnOption:
     `type` is an Iceberg type instead of the usual one: `string`, `long` or `decimal(p,s)`;
     `unsigned`: a long holds an unsigned 64-bit number, as bigint.unsigned.handling.mode=long wraps
     it; `on_infinity`: what becomes of an infinite date or timestamp; `constant_default`: the schema's
-    default is the source's own, not a zero that the connector wrote for an expression.
+    default is the source's own, not a zero that the connector wrote for an expression; `dropped`: the source
+    has it no more.
     """
 
     type: str | None = None
     unsigned: bool = False
     on_infinity: Literal["fault", "null"] = "fault"
     constant_default: bool = False
+    dropped: bool = False
 
 
 USUAL: Final = ColumnOption()

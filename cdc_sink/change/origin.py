@@ -20,6 +20,8 @@ from cdc_sink.change.quoting import literal
 
 # The fields of the source block that name a table, and what they are called here.
 ORIGIN_FIELDS = {"name": "name", "db": "database", "schema": "schema", "table": "table"}
+# The parts that name a source; the others say how it writes.
+IDENTITY = ("name", "database", "schema", "table")
 _SAID = {
     "record": "writer schema",
     "connector": "connector",
@@ -40,6 +42,16 @@ class Origin:
     database: str | None = None
     schema: str | None = None
     table: str | None = None
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What names the source, in the order of IDENTITY; empty for what the records don't say."""
+        return tuple(getattr(self, part) or "" for part in IDENTITY)
+
+    @property
+    def text(self) -> str:
+        """The source as people write it, such as `shop.public.items`."""
+        return ".".join(part for part in self.identity if part)
 
     def differing(self, other: Origin) -> str:
         """Name what differs, with both values: `database 'a' and 'b'`; nothing for one origin."""
@@ -78,6 +90,16 @@ def origin_sql(record: str, connector: str, source: str, fields: Collection[str]
         known = field in fields
         parts[part] = f"{source}.`{field}`" if known else "CAST(NULL AS STRING)"
     return f"named_struct({', '.join(f'{literal(part)}, {sql}' for part, sql in parts.items())})"
+
+
+def source_text_sql(source: str, fields: Collection[str]) -> str:
+    """Render `Origin.text` of a decoded change; null where the source block says nothing.
+
+    In:     as `origin_sql`.
+    """
+    parts = [f"{source}.`{field}`" for field in ORIGIN_FIELDS if field in fields]
+    filled = ", ".join(f"nullif({part}, '')" for part in parts)
+    return f"nullif(concat_ws('.', {filled}), '')" if parts else "CAST(NULL AS STRING)"
 
 
 ORIGIN_TYPE = f"STRUCT<{', '.join(f'`{part}`: STRING' for part in _SAID)}>"

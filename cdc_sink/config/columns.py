@@ -41,6 +41,13 @@ class ColumnSettings(Frozen):
         "evaluate, and older rows get NULL (docs/schema-change.md)",
     )
 
+    dropped: bool = Field(
+        default=False,
+        description="the source has dropped the column, so rows of later changes hold NULL in it; only "
+        "asked for where no change ever had it, as with what PostgreSQL computes (docs/schema-change.md); "
+        "default false: the table stops there",
+    )
+
     @field_validator("on_infinity", mode="before")
     @classmethod
     def _read_yaml_null(cls, given: object) -> object:
@@ -64,4 +71,6 @@ class ColumnSettings(Frozen):
     @property
     def option(self) -> ColumnOption:
         """The same for the rooms that know no configuration."""
-        return ColumnOption(self.type, self.unsigned, self.on_infinity, self.constant_default)
+        return ColumnOption(
+            self.type, self.unsigned, self.on_infinity, self.constant_default, self.dropped
+        )

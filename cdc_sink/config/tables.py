@@ -6,9 +6,9 @@ Rules this file owns: as for models.py; a default stops a table rather than lose
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cdc_sink.change.column_option import UNAVAILABLE, FieldNames, TableOptions
 from cdc_sink.config.columns import ColumnSettings
@@ -50,6 +50,13 @@ class TableSettings(Frozen):
         "again; default source: newest wins at every moment",
     )
 
+    sources: Literal["one", "many"] = Field(
+        default="one",
+        description="how many source tables the topic has changes of: one; many, such as shards that a "
+        "transform routes into one topic: their rows are told apart by the key field of Debezium's router "
+        "(key.enforce.uniqueness), or, where keys have none, by the column `_cdc_source`, which becomes part "
+        "of the key; with `order: source` alone; default one: a change of another source stops the table",
+    )
     buckets: int = Field(
         default=8,
         ge=0,
@@ -219,6 +226,19 @@ class Table(TableSettings):
     columns: dict[str, ColumnSettings] = Field(
         default_factory=dict, description="options of single columns, by name; default none"
     )
+
+    @model_validator(mode="after")
+    def _require_comparable(self) -> Self:
+        if self.sources == "many" and (self.order == "kafka" or self.outbox):
+            raise ValueError(
+                "`sources: many` needs `order: source`: only positions tell what a source sent twice"
+            )
+        if self.sources == "many" and self.source is not None:
+            raise ValueError(
+                "`source` names one table to verify with, and `sources: many` says that there are several; "
+                "remove `source`"
+            )
+        return self
 
     @property
     def name(self) -> str:

@@ -24,7 +24,8 @@ from cdc_sink.change.quoting import quote
 from cdc_sink.errors import CdcSinkError, RecordError, RecordRef
 from cdc_sink.spark.faults import STOPPED
 from cdc_sink.spark.iceberg import IcebergTable
-from cdc_sink.spark.latest import Folded, mark_sql
+from cdc_sink.spark.latest import Folded, FoldOptions
+from cdc_sink.spark.marks import mark_sql
 from cdc_sink.table.columns import Column, spark_type
 from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.writer_schemas import WriterSchemas
@@ -62,18 +63,18 @@ def filled_in_sql(schemas: WriterSchemas, columns: Sequence[Column]) -> str:
 
 
 def require_rows(
-    folded: Folded, new: DataFrame, table: IcebergTable, ledger: Ledger, filled_in: str
+    folded: Folded, new: DataFrame, table: IcebergTable, ledger: Ledger, options: FoldOptions
 ) -> None:
     """Stop at a delete whose key holds what the connector fills in, and whose row nobody knows.
 
-    In:     filled_in, as `filled_in_sql` gives it; new, the batch's changes. A change at the mark may be a
-            second delivery, whose row is gone.
+    In:     options, those of the fold; new, the batch's changes. A change at the mark may be a second
+            delivery, whose row is gone.
     Raises: RecordError.
     """
     if not folded.facts.defaulted_keys:
         return
-    again = f"coalesce(position = {mark_sql(ledger.high_water)}, false)"
-    asked = folded.rows.where(f"op = 'd' AND {filled_in} AND NOT {again}")
+    again = f"coalesce(position = {mark_sql(ledger.high_water, options.mark_of)}, false)"
+    asked = folded.rows.where(f"op = 'd' AND {options.filled_in} AND NOT {again}")
     names = asked.select("key.*").columns
     stored = table.rows_at(table.snapshot_id)
     held = table.names_at(table.snapshot_id)

@@ -34,9 +34,11 @@ class EveryEvent(Folding):
         self, new: DataFrame, table: IcebergTable, ledger: Ledger
     ) -> tuple[DataFrame, Folded, Plan]:
         """As for a mirror; nothing in the table matters: rows are only added."""
-        del table
         folded = self._rows(new, ledger)
         plan = plan_events(folded.facts, ledger, where=self.target.where)
+        if plan.step is Step.KNOW_SOURCES:
+            folded.release()
+            return self.decide(new, table, plan.ledger)
         # No key has to be found again, so it does not matter where keys lie.
         return new, folded, replace(plan, ledger=replace(plan.ledger, moving=None))
 
@@ -50,6 +52,9 @@ class EveryEvent(Folding):
     def _rows(self, events: DataFrame, ledger: Ledger) -> Folded:
         # The mark rises record by record: a redelivered tail may begin and end inside the batch.
         options = FoldOptions(
-            exact=True, every=True, ignores_truncates=self.options.ignores_truncates
+            exact=True,
+            every=True,
+            ignores_truncates=self.options.ignores_truncates,
+            by=self.lanes(ledger),
         )
         return fold(events, ledger.high_water, sorted(ledger.next_offsets), options)

@@ -62,7 +62,9 @@ class Fault:
     @property
     def unknown_schema_id(self) -> int | None:
         """The schema id, when the framing is right and only the schema is missing."""
-        framed = len(self.head) >= 5 and self.head[0] == 0 and self.code in ("frame", "key")
+        framed = (
+            len(self.head) >= 5 and self.head[0] == 0 and self.code in ("frame", "key", "source")
+        )
         number = int.from_bytes(self.head[1:5], "big") if framed else 0
         return number or None
 
@@ -212,7 +214,18 @@ def _tombstone_sentence(_fault: Fault) -> tuple[str, str]:
     )
 
 
+def _source_sentence(fault: Fault) -> tuple[str, str]:
+    del fault
+    return (
+        "nothing tells which source the record comes from: its value can't be read, or its source block "
+        "names none, and the table has `sources: many`",
+        "correct the record's producer; a transform that flattens rows has to add the source: "
+        "add.fields=…,source.name,source.db,source.schema,source.table, as far as the connector has them",
+    )
+
+
 _SENTENCES = {
+    "source": _source_sentence,
     "tie": _tie_sentence,
     "null_key": _null_key_sentence,
     "tombstone": _tombstone_sentence,

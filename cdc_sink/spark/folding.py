@@ -17,6 +17,7 @@ from cdc_sink.spark.latest import Folded, FoldOptions, fillable, fold
 from cdc_sink.spark.moving import MovedDeletes
 from cdc_sink.spark.set_aside import settle_lacking, without_value
 from cdc_sink.table.ledger import Ledger
+from cdc_sink.table.many_sources import Lanes
 from cdc_sink.table.plan import Plan, Step, plan_batch
 
 
@@ -27,6 +28,7 @@ class Folding:
     target: Target
     options: FoldOptions = field(default_factory=FoldOptions)
     kept: Kept = field(default_factory=Kept)  # until the record writer is done with the batch
+    named: str = "CAST(NULL AS STRING)"  # SQL of what a `key` says in the router's field
 
     def __post_init__(self) -> None:
         """Fold as the table's settings say."""
@@ -38,6 +40,10 @@ class Folding:
             nulls_left_out=settings.unavailable_value == "set_null",
             finds_bare=settings.order == "source",
         )
+
+    def lanes(self, ledger: Ledger) -> Lanes | None:
+        """What the ledger's marks are by; None where those are of partitions."""
+        return None if self.target.table.sources == "one" else Lanes(ledger.sources, self.named)
 
     def decide(
         self, new: DataFrame, table: IcebergTable, ledger: Ledger
@@ -86,6 +92,7 @@ class Folding:
         self, new: DataFrame, table: IcebergTable, ledger: Ledger, folded: Folded | None = None
     ) -> tuple[Folded, Plan]:
         is_exact = self.options.exact or folded is not None
+        self.options = replace(self.options, by=self.lanes(ledger))
         if folded is None:
             partitions = sorted(ledger.next_offsets)
             folded = fold(new, ledger.high_water, partitions, self.options, ledger.ended_with)
@@ -96,7 +103,11 @@ class Folding:
             is_empty=table.is_empty,
             folded_exactly=is_exact,
             where=self.target.where,
+            on_resnapshot=self.target.table.on_resnapshot,
         )
+        if plan.step is Step.KNOW_SOURCES:
+            folded.release()
+            return self._fold(new, table, plan.ledger)
         if plan.step in (Step.FOLD_EXACTLY, Step.FILL):
             folded.release()
             exact = self.options.exact or plan.step is Step.FOLD_EXACTLY
@@ -115,7 +126,8 @@ class Folding:
         self, marked: DataFrame, table: IcebergTable, ledger: Ledger
     ) -> tuple[DataFrame, Folded]:
         """Decide over the values that nobody has; the changes as they are then, and folded."""
-        everything = replace(self.options, exact=True, fills=fillable(marked))
+        by = self.lanes(ledger)
+        everything = replace(self.options, exact=True, fills=fillable(marked), by=by)
         known = sorted(ledger.next_offsets)
         folded = fold(marked, ledger.high_water, known, everything, ledger.ended_with)
         if not folded.facts.lacking_keys:

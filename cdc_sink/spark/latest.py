@@ -34,6 +34,7 @@ from cdc_sink.change.quoting import literal, quote
 from cdc_sink.spark.facts import IS_STREAM, batch_facts, passing, remaining
 from cdc_sink.spark.faults import fault_sql
 from cdc_sink.spark.kept import release
+from cdc_sink.spark.marks import below_sql, mark_sql, offset_sql
 from cdc_sink.spark.reads import READ_AT
 from cdc_sink.spark.tombstones import (
     ADDED,
@@ -45,6 +46,7 @@ from cdc_sink.spark.tombstones import (
     with_bare,
 )
 from cdc_sink.table.ledger import Ledger
+from cdc_sink.table.many_sources import Lanes
 from cdc_sink.table.merge_sql import key_alias
 from cdc_sink.table.moving import Moving
 from cdc_sink.table.plan import BatchFacts
@@ -70,7 +72,7 @@ def latest_per_key(changes: DataFrame) -> DataFrame:
             left out come from older changes of the key; `unavailable` names those that none of them has.
     Source: Debezium 3.6 source blocks; the rule is in change/fold.py.
     """
-    kept = _stale_exactly(changes, {}).where("op IS NOT NULL AND NOT stale")
+    kept = _stale_exactly(changes, {}, "partition").where("op IS NOT NULL AND NOT stale")
     last = _last(kept, FoldOptions(exact=True, fills=fillable(changes)))
     return last.withColumn("unavailable", F.col("missing")).select(*changes.columns)
 
@@ -101,6 +103,7 @@ class FoldOptions:
     `moving`: keys may lie in two partitions. `ties`: different changes may share a position.
     `filled_in`: SQL, whether a `key` holds what the connector fills in for what the log lacks.
     `finds_bare`: a tombstone without its delete is its key's row, without op; see tombstones.py.
+    `by`: of a table of many sources the lanes that the marks are of; None where those are of partitions.
     """
 
     exact: bool = False
@@ -112,6 +115,12 @@ class FoldOptions:
     ties: bool = False
     filled_in: str = "false"
     finds_bare: bool = False
+    by: Lanes | None = None
+
+    @property
+    def mark_of(self) -> str:
+        """The column that says which mark is a change's."""
+        return "partition" if self.by is None else "lane"
 
 
 def fold(
@@ -132,15 +141,19 @@ def fold(
     for name, kind in (("origin", ORIGIN_TYPE), ("snapshot", "STRING")):
         if name not in changes.columns:  # made by hand, or by a transform that dropped it
             changes = changes.withColumn(name, F.expr(f"CAST(NULL AS {kind})"))
-    marked = (_stale_exactly if options.exact else _stale)(changes, marks)
+    if options.by is not None:
+        changes = changes.withColumn("lane", F.expr(options.by.sql))
+    of = options.mark_of
+    marked = (_stale_exactly if options.exact else _stale)(changes, marks, of)
     seen, left = Observation(), Observation()
-    marked = marked.withColumn("was_applied", F.expr(below_sql(marks)))
+    marked = marked.withColumn("was_applied", F.expr(below_sql(marks, of)))
     risen = ("place", "begins_again") if options.exact else ()
+    lane = ("lane",) if options.by is not None else ()
     finds_bare = options.finds_bare and not options.every
     deleted = DELETED if finds_bare else "CAST(NULL AS BIGINT)"
     marked = marked.withColumns({"deleted": F.expr(deleted), "read_at": F.expr(READ_AT)})
-    counted = marked.select(*CARRIED, *risen, *OBSERVED, "stale", "aside", "deleted")
-    counted = counted.observe(seen, *passing(partitions, has_aside, options.exact))
+    counted = marked.select(*CARRIED, *lane, *risen, *OBSERVED, "stale", "aside", "deleted")
+    counted = counted.observe(seen, *passing(partitions, has_aside, options.exact, options.by))
     is_kept = "(op IS NOT NULL AND aside IS NULL AND NOT stale)"
     kept = counted.where(f"{is_kept} OR ({TELLS})" if finds_bare else is_kept)
     if finds_bare:
@@ -162,6 +175,7 @@ def fold(
         partitions,
         options.fills,
         ignores_truncates=options.ignores_truncates,
+        by=options.by,
     )
     return Folded(rows, facts)
 
@@ -336,11 +350,6 @@ def not_in(ledger: Ledger, changes: DataFrame) -> DataFrame:
     return changes.where(f"offset >= coalesce({offset_sql(offsets)}, 0L)") if offsets else changes
 
 
-def offset_sql(offsets: Mapping[int, int], partition: str = "partition") -> str:
-    """The offset of a row's partition; null for a partition that has none."""
-    return _by_partition({p: f"{o}L" for p, o in offsets.items()}, partition)
-
-
 def require_applicable(changes: DataFrame) -> DataFrame:
     """Stop at a stream event without position: redelivery could not be told from news."""
     no_position = fault_sql("'position'", _NO_BYTES)
@@ -351,41 +360,17 @@ def require_applicable(changes: DataFrame) -> DataFrame:
     return changes.withColumn("op", F.expr(op))
 
 
-def _by_partition(values: Mapping[int, str], partition: str = "partition") -> str:
-    """A value per partition, as a map: a constant map is handed to the generated code by reference.
-
-    Written as CASE, the numbers would stand in the code itself, and every batch would be compiled anew.
-    """
-    partitions = ", ".join(str(p) for p in sorted(values))
-    listed = ", ".join(values[p] for p in sorted(values))
-    return f"element_at(map_from_arrays(array({partitions}), array({listed})), {partition})"
+def _stale(changes: DataFrame, marks: Mapping[int, SourcePosition], of: str) -> DataFrame:
+    return changes.withColumn("stale", F.expr(below_sql(marks, of)))
 
 
-def mark_sql(marks: Mapping[int, SourcePosition]) -> str:
-    """The high-water mark of a row's partition; null for a partition that has none."""
-    if not marks:
-        return "CAST(NULL AS STRUCT<hi: BIGINT, lo: BIGINT>)"
-    return _by_partition(
-        {p: f"named_struct('hi', {m.hi}L, 'lo', {m.lo}L)" for p, m in marks.items()}
-    )
-
-
-def below_sql(marks: Mapping[int, SourcePosition]) -> str:
-    """A change lies below its partition's mark: an earlier batch applied it."""
-    return f"coalesce({IS_STREAM} AND position < {mark_sql(marks)}, false)"
-
-
-def _stale(changes: DataFrame, marks: Mapping[int, SourcePosition]) -> DataFrame:
-    return changes.withColumn("stale", F.expr(below_sql(marks)))
-
-
-def _stale_exactly(changes: DataFrame, marks: Mapping[int, SourcePosition]) -> DataFrame:
+def _stale_exactly(changes: DataFrame, marks: Mapping[int, SourcePosition], of: str) -> DataFrame:
     """Add `stale`, and `place`: how far the partition's log had come when the change was sent."""
-    of_partition = Window.partitionBy("partition").orderBy("offset")
+    of_partition = Window.partitionBy(of).orderBy("offset")
     before = of_partition.rowsBetween(Window.unboundedPreceding, -1)
     so_far = of_partition.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     risen = F.max(F.expr(f"CASE WHEN {IS_STREAM} THEN position END")).over(before)
-    mark = F.greatest(risen, F.expr(mark_sql(marks)))
+    mark = F.greatest(risen, F.expr(mark_sql(marks, of)))
     below = F.coalesce(F.expr(IS_STREAM) & (F.col("position") < mark), F.lit(False))
     outdated = F.col("outdated") if "outdated" in changes.columns else F.lit(False)
     # What comes again was delivered before, with the same time: here or in an earlier batch.

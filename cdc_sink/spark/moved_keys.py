@@ -28,8 +28,10 @@ from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.kept import Kept
-from cdc_sink.spark.latest import below_sql, known_sql, offset_sql
+from cdc_sink.spark.latest import known_sql
+from cdc_sink.spark.marks import below_sql, offset_sql
 from cdc_sink.table.ledger import Ledger
+from cdc_sink.table.many_sources import Lanes
 
 IS_HALF = "op = 'c' AND size(unavailable) > 0 AND old_key IS NOT NULL AND aside IS NULL"
 OLDER_SNAPSHOTS = 5
@@ -81,16 +83,23 @@ class _Place:
 
 
 def complete_moved(
-    changes: DataFrame, past: Past | None, marks: Marks, kept: Kept, *, nulls_left_out: bool
+    changes: DataFrame,
+    past: Past | None,
+    marks: Marks,
+    kept: Kept,
+    *,
+    nulls_left_out: bool,
+    by: Lanes | None = None,
 ) -> tuple[DataFrame, int]:
     """Give the second halves of key updates the values that lie under their old keys.
 
     In:  kept changes with `aside` and `old_key` (null unless the record is such a half); `past`, None while
          there is no table; the table's high-water marks, which tell what was applied before; whether a NULL
-         may be the value that was left out.
+         may be the value that was left out; `by`, the lanes of a table of many sources.
     Out: the same, `unavailable` of these halves names only what was not found; how many halves there are.
     """
-    is_half = f"{IS_HALF} AND NOT {below_sql(marks)}"
+    of = "partition" if by is None else by.sql
+    is_half = f"{IS_HALF} AND NOT {below_sql(marks, of)}"
     left_out = F.collect_set(F.expr(f"IF({is_half}, unavailable, NULL)"))
     row = changes.agg(F.count_if(F.expr(is_half)), F.array_distinct(F.flatten(left_out))).first()
     assert row is not None
@@ -98,7 +107,7 @@ def complete_moved(
     if halves == 0:
         return changes, 0
     table = past.table if past else None
-    search = _Search(tuple(sorted(columns)), table, kept, nulls_left_out)
+    search = _Search(tuple(sorted(columns)), table, kept, nulls_left_out, of)
     newest = _Place(table.snapshot_id if table else None, {})
     found, left = search.complete(search.relevant(changes, is_half, marks), [newest])
     changes = _adopt(changes, found)
@@ -121,6 +130,7 @@ class _Search:
     table: IcebergTable | None
     kept: Kept
     nulls_left_out: bool
+    mark_of: str
 
     def relevant(self, changes: DataFrame, is_half: str, marks: Marks) -> DataFrame:
         """The halves, each with the place `d` of its delete, and the changes of their old keys.
@@ -128,7 +138,7 @@ class _Search:
         A redelivery brings a delete once more; the first is the one that found the row. What lies below the
         marks, as they stood before these changes, was delivered before all of them, and the rows have it.
         """
-        below = below_sql(marks)
+        below = below_sql(marks, self.mark_of)
         is_delete = "op = 'd' AND position.hi IS NOT NULL AND position.lo IS NOT NULL"
         after = ", ".join(f"{literal(name)}, after.{quote(name)}" for name in self.columns)
         narrow = changes.where("op IN ('c', 'u', 'r', 'd')").selectExpr(

@@ -19,6 +19,7 @@ from pyspark.sql.types import IntegralType, StructType
 from cdc_sink.change.quoting import quote
 from cdc_sink.config import Target
 from cdc_sink.spark.faults import fault_sql
+from cdc_sink.table.half_filled import SentColumns
 from cdc_sink.table.moving import Moving
 from cdc_sink.table.partitioning import Placed
 
@@ -28,7 +29,7 @@ class TopicNow:
     """What a batch's writer knows of the topic besides the records.
 
     `oldest` reads a sample of the topic's oldest records; `sampled` is the one of the batch, observed while
-    its rows passed.
+    its rows passed. `sent`: the columns of the writer schemas.
     """
 
     partitions: int
@@ -38,6 +39,7 @@ class TopicNow:
     fingerprints: Mapping[int, str] = field(default_factory=dict)
     oldest: Callable[[], Sequence[Placed]] = tuple
     sampled: Callable[[], Sequence[Placed]] = tuple
+    sent: SentColumns = field(default_factory=SentColumns)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from cdc_sink.change.avro_schema import decimal_digits
 from cdc_sink.change.avro_types import decimal_type, set_aside, unavailable_sql
 from cdc_sink.change.envelope import AvroField
 from cdc_sink.change.flattened import envelope_sql
-from cdc_sink.change.origin import ORIGIN_TYPE, origin_sql
+from cdc_sink.change.origin import ORIGIN_TYPE, origin_sql, source_text_sql
 from cdc_sink.change.position import has_log_files, log_sql, of_log_sql, position_sql
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.change.type_rules import OPEN_SCALE
@@ -86,19 +86,26 @@ class Projection:
             f"{quote(name)}: {spark_type(self.types[name])}"
             for name in self.schemas.key_names(self.columns)
         )
+        if self.schemas.own_source_column is not None:
+            # Later records of its key could not be told from those of other sources.
+            fault = fault_sql("'source'", "value")
+            unnamed = f"value IS NOT NULL AND ({self.source_text()}) IS NULL"
+            whens.append(f"WHEN {unnamed} THEN CAST({fault} AS STRUCT<{struct}>)")
         for i, fields in self.schemas.key_fields.items():
             for f in fields:
                 if f.nullable:
                     fault = fault_sql("'null_key'", "key", literal(f.name.replace("|", " ")))
                     empty = f"k{i} IS NOT NULL AND k{i}.{quote(f.decoded_name)} IS NULL"
                     whens.append(f"WHEN {empty} THEN CAST({fault} AS STRUCT<{struct}>)")
-            parts = [f"{literal(name)}, {sql}" for name, sql in self.key_values(i).items()]
+            values = {**self.key_values(i), **self.own_source()}
+            parts = [f"{literal(name)}, {sql}" for name, sql in values.items()]
             whens.append(f"WHEN k{i} IS NOT NULL THEN named_struct({', '.join(parts)})")
+        is_truncate = f"key IS NULL AND ({self.per_schema(lambda i: f'v{i}.op')}) = 't'"
         if self.sets_aside:
-            # A truncate concerns all keys.
-            whens.append(
-                f"WHEN key IS NULL AND ({self.per_schema(lambda i: f'v{i}.op')}) = 't' THEN NULL"
-            )
+            whens.append(f"WHEN {is_truncate} THEN NULL")  # it concerns all keys
+        elif self.schemas.policy.sources == "many":  # whose keys are looked at before `op` is
+            fault = fault_sql("'op'", "value", "'t'")
+            whens.append(f"WHEN {is_truncate} THEN CAST({fault} AS STRUCT<{struct}>)")
         fault = fault_sql("'key'", "key")
         return f"CASE {' '.join(whens)} ELSE CAST({fault} AS STRUCT<{struct}>) END"
 
@@ -107,15 +114,46 @@ class Projection:
         if self.of_events:
             return "CAST(NULL AS STRING)"
         sources = self.schemas.key_sources(max(self.schemas.key_fields), self.columns)
+        # The connector writes the header, and a router the field after it: a row does not change its source.
+        routed = {name: self.router_value(name) for name in self.router_names()}
+        sources = {name: source for name, source in sources.items() if name not in routed}
         header = f"get(filter(headers, h -> h.key = '{OLD_KEY}'), 0).value"
         sent = ", ".join(f"{quote(s.field.name)} {_sent_type(s.field)}" for s in sources.values())
         # Connect writes texts as they are, line ends included.
         read = f"from_json(CAST({header} AS STRING), {literal(sent)}, {JSON_OPTIONS})"
-        parts = [
-            f"{literal(name)}, {source.sql(f'{read}.{quote(source.field.name)}', self.types[name])}"
+        values = {
+            name: source.sql(f"{read}.{quote(source.field.name)}", self.types[name])
             for name, source in sources.items()
-        ]
+        }
+        values |= {**routed, **self.own_source()}
+        names = self.schemas.key_names(self.columns)
+        parts = [f"{literal(name)}, {values[name]}" for name in names]
         return f"CASE WHEN {header} IS NOT NULL THEN named_struct({', '.join(parts)}) END"
+
+    def router_names(self) -> tuple[str, ...]:
+        """The key's columns that no row has."""
+        return tuple(f.name for f in self.schemas.router_fields)
+
+    def router_value(self, name: str) -> str:
+        """What the record's key says in one of them."""
+        whens = [
+            f"WHEN k{k} IS NOT NULL THEN {self.key_values(k)[name]}"
+            for k in self.schemas.key_fields
+        ]
+        return f"CASE {' '.join(whens)} END"
+
+    def own_source(self) -> dict[str, str]:
+        """The SQL of the column that names a row's source, where the table has it."""
+        own = self.schemas.own_source_column
+        return {} if own is None else {own: self.source_text()}
+
+    def source_text(self) -> str:
+        """The source of the change; null for a tombstone."""
+
+        def told(i: int) -> str:
+            return source_text_sql(f"v{i}.source", self.schemas.envelopes[i].source_fields)
+
+        return self.per_schema(told, "CAST(NULL AS STRING)")
 
     def schema_id(self) -> str:
         """The writer schema id; null for a tombstone."""
@@ -196,6 +234,8 @@ class Projection:
         fault = set_aside if self.sets_aside else None
         return self.filled(
             self.older(i)
+            | self.own_source()
+            | {routed: self.router_value(routed) for routed in self.router_names()}
             | {
                 column: source.sql(
                     f"v{i}.{name}.{quote(source.field.decoded_name)}",
@@ -217,7 +257,7 @@ class Projection:
         In: the value's schema id, None for a tombstone.
         """
         whens = [
-            f"WHEN k{k} IS NOT NULL THEN {self.filled(self.key_values(k))}"
+            f"WHEN k{k} IS NOT NULL THEN {self.filled(self.key_values(k) | self.own_source())}"
             for k in self.schemas.key_fields
         ]
         if i is not None:
@@ -228,10 +268,11 @@ class Projection:
         return f"CASE {' '.join(whens)} ELSE CAST({fault} AS {self.row_type()}) END"
 
     def key_values(self, k: int) -> dict[str, str]:
-        """The SQL of each key column, by name."""
+        """The SQL of each key column, by name; a table of events has no column for a router's field."""
         return {
             name: source.sql(f"k{k}.{quote(source.field.decoded_name)}", self.types[name])
             for name, source in self.schemas.key_sources(k, self.columns).items()
+            if name in self.types
         }
 
     def filled(self, values: Mapping[str, str]) -> str:

@@ -34,6 +34,7 @@ from cdc_sink.spark.set_aside import mark_aside, require_no_fault
 from cdc_sink.spark.sink import Sink, ValuesLacking
 from cdc_sink.table.columns import Column
 from cdc_sink.table.ledger import Ledger
+from cdc_sink.table.many_sources import Lanes
 from cdc_sink.table.offsets import OffsetRange
 from cdc_sink.table.partitioning import Placed
 from cdc_sink.table.plan import NEW_LOG_REMEDY, BatchFacts
@@ -149,13 +150,20 @@ class RecordWriter:
         self._know_log(records, columns, ledger)
         folding = self.sink.folding
         filled_in = "false" if self.of_events else filled_in_sql(self.schemas, columns)
-        folding.options = replace(folding.options, filled_in=filled_in)
+        tells_source = self.schemas.own_source_column is None
+        folding.options = replace(
+            folding.options,
+            filled_in=filled_in,
+            # A tombstone has no source: where its key tells none either, it is of no one's row.
+            finds_bare=folding.options.finds_bare and tells_source,
+        )
+        folding.named = self.schemas.router_key_sql()
         waits_for_letters = bool(ledger and ledger.quarantined) and not self.of_events
         if not self._sets_aside and not waits_for_letters:
             sample = KeySample()
             framed = self.input.framed(self._sampled(records, sample))
             changes = decode(framed, self._in_use(framed), columns)
-            return self.sink.apply(changes, batch_id, self._now(sample), self._batch)
+            return self.sink.apply(changes, batch_id, self._now(sample, columns), self._batch)
         with self.sink.folding.kept:
             sample = KeySample()
             whole = self._sampled(self.topic.whole(records), sample)
@@ -168,8 +176,9 @@ class RecordWriter:
             # While keys change their partition, what an old key held last may still wait in another one.
             if ledger is None or not self._may_wait(ledger):
                 marks = ledger.high_water if ledger else {}
-                whole, self._keys_move = self._completed(marked, table, columns, marks)
-            return self.sink.apply(whole, batch_id, self._now(sample), self._batch)
+                by = folding.lanes(ledger) if ledger else None
+                whole, self._keys_move = self._completed(marked, table, columns, marks, by)
+            return self.sink.apply(whole, batch_id, self._now(sample, columns), self._batch)
 
     @property
     def of_events(self) -> bool:
@@ -186,6 +195,7 @@ class RecordWriter:
         table: IcebergTable | None,
         columns: Sequence[Column],
         marks: Mapping[int, SourcePosition],
+        by: Lanes | None = None,
     ) -> tuple[DataFrame, bool]:
         """Changes with the values that key updates took along, and whether there were such updates."""
         if self.of_events:
@@ -193,7 +203,7 @@ class RecordWriter:
         past = Past(table, self.topic.starts, partial(self._span, columns)) if table else None
         nulls_left_out = self.sink.folding.options.nulls_left_out
         whole, halves = complete_moved(
-            marked, past, marks, self.sink.folding.kept, nulls_left_out=nulls_left_out
+            marked, past, marks, self.sink.folding.kept, nulls_left_out=nulls_left_out, by=by
         )
         return whole, halves > 0
 
@@ -201,7 +211,7 @@ class RecordWriter:
         """Look at the keys of a few records by the way, where they have to tell the partition."""
         return sample.observed(records) if self.sink.target.needs_one_partition_per_key else records
 
-    def _now(self, sample: KeySample) -> TopicNow:
+    def _now(self, sample: KeySample, columns: Sequence[Column]) -> TopicNow:
         ids = tuple(sorted(self.schemas.keys))
         return TopicNow(
             self.topic.partitions(),
@@ -211,6 +221,7 @@ class RecordWriter:
             self.schemas.fingerprints,
             self.topic.oldest,
             sample.get,
+            self.schemas.sent_columns(columns),
         )
 
     def _know_log(

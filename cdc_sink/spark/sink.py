@@ -118,16 +118,15 @@ class Sink:
         new, folded, plan = self.folding.decide(new, table, ledger)
         if batch is not None:
             plan = plan.up_to(batch.end)
-        if topic is not None and self._is_mirror:
-            plan = plan.with_run(ledger, folded.facts, topic.ends)
         try:
+            plan = self._with_what_it_saw(plan, ledger, folded, topic, table)
             failpoint(BATCH_FOLDED)
             if plan.step is Step.LOOK_UP:
                 raise ValuesLacking
             if plan.step is Step.SKIP:
                 table.keep_copy()  # a crash may have come between the table commit and the copy
             else:
-                require_rows(folded, new, table, ledger, self.folding.options.filled_in)
+                require_rows(folded, new, table, ledger, self.folding.options)
                 if folded.facts.bare_keys and plan.step is Step.NOTE and not table.is_empty:
                     require_not_stored(folded, table, ledger.topic)
                 self._require_hashed(ledger, topic)
@@ -142,6 +141,22 @@ class Sink:
         if is_due(plan.ledger):
             settle(self.spark, self.target)
         return folded.facts
+
+    def _with_what_it_saw(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        folded: Folded,
+        topic: TopicNow | None,
+        table: IcebergTable,
+    ) -> Plan:
+        """The plan, with a ledger that knows what the batch says of its source."""
+        if topic is None or plan.step is Step.SKIP:
+            return plan
+        held = {column.name for column in table.columns()} if topic.sent.of else ()
+        facts, where = folded.facts, self.target.where
+        plan = plan.with_columns_sent(ledger, facts, held, topic.sent, where)
+        return plan.with_run(ledger, facts, topic.ends) if self._is_mirror else plan
 
     def _write(
         self, table: IcebergTable, plan: Plan, folded: Folded, ledger: Ledger, batch_id: int

@@ -309,8 +309,9 @@ def _require_same_key(
             raise SchemaError(
                 f"key column {name}",
                 "the record key has a column that the row does not have",
-                remedy=f"set {CHOSEN_KEY} to columns of the table, and remove transforms "
-                "that add to the key",
+                remedy="set `sources: many` if a router put it there to tell source tables apart "
+                f"(key.enforce.uniqueness); else set {CHOSEN_KEY} to columns of the table, and remove "
+                "transforms that add to the key",
             )
         if held and name not in held:
             raise SchemaError(

@@ -15,6 +15,7 @@ from typing import Any
 from cdc_sink.change.origin import Origin
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
+from cdc_sink.table.many_sources import KnownSource
 from cdc_sink.table.moving import Moving, next_moving, with_partitions
 from cdc_sink.table.resnapshot import Run
 
@@ -55,7 +56,9 @@ class Ledger:
     table wait among the dead letters, as of the last batch; `replay` is the digest of those applied last.
     `log` is the name of the log whose files the marks number, e.g. `binlog`; `origin`, the source table;
     `fingerprints`, those of the schemas by id. `ended_with`: of partitions whose last record was a delete,
-    the hash of its key; `run`, the newest source snapshot.
+    the hash of its key; `run`, the newest source snapshot. `sources`: of a table of many, which has neither
+    `origin` nor `run`; the marks are by lane then, as many_sources.py says. `read_only`: columns that only
+    rows of source snapshots had.
     """
 
     pipeline: str
@@ -78,6 +81,8 @@ class Ledger:
     fingerprints: Mapping[int, str] = field(default_factory=dict)
     ended_with: Mapping[int, int] = field(default_factory=dict)
     run: Run | None = None
+    sources: tuple[KnownSource, ...] = ()
+    read_only: tuple[str, ...] = ()
 
     def advanced(
         self,
@@ -188,6 +193,8 @@ class Ledger:
                 "fingerprints": {str(i): f for i, f in sorted(self.fingerprints.items())},
                 "ended_with": {str(p): key for p, key in sorted(self.ended_with.items())},
                 "run": None if self.run is None else self.run.to_json(),
+                "sources": [one.to_json() for one in self.sources],
+                "read_only": list(self.read_only),
             },
             separators=(",", ":"),
         )
@@ -224,6 +231,8 @@ class Ledger:
                     fingerprints={int(i): f for i, f in seen.get("fingerprints", {}).items()},
                     ended_with={int(p): key for p, key in seen.get("ended_with", {}).items()},
                     run=Run.from_json(seen.get("run")),
+                    sources=tuple(map(KnownSource.from_json, seen.get("sources", ()))),
+                    read_only=tuple(seen.get("read_only", ())),
                 )
         except (ValueError, KeyError, TypeError, AttributeError) as cause:
             raise StateError(

@@ -40,6 +40,20 @@ def require_one_origin(
     return one
 
 
+def require_no_more(sources: Sequence[object], topic: str, where: str) -> None:
+    """Refuse to take a table of many sources for one of a single source.
+
+    Raises: StateError.
+    """
+    if sources:
+        raise StateError(
+            where,
+            f"the table has changes of {len(sources)} sources of {topic}, and is configured for one",
+            data=NOT_APPLIED,
+            remedy="set `sources: many` for this table again",
+        )
+
+
 def _two_sources(differing: str, topic: str, where: str, *, is_new: bool) -> StateError:
     first = "" if is_new else " (the table was written from the first)"
     return StateError(
@@ -47,7 +61,8 @@ def _two_sources(differing: str, topic: str, where: str, *, is_new: bool) -> Sta
         f"{topic} holds changes of more than one source: {differing}{first}",
         data=NOT_APPLIED,
         remedy="let each source table write a topic of its own: look for a routing transform, or a second "
-        f"connector with the same topic.prefix; {NEW_SOURCE_REMEDY}",
+        "connector with the same topic.prefix; if they are meant to fill one table, set `sources: many` and "
+        f"build a new one; {NEW_SOURCE_REMEDY}",
     )
 
 

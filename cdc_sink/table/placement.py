@@ -43,6 +43,10 @@ class Policy(Protocol):
         """What tells a redelivered change from a new one."""
 
     @property
+    def sources(self) -> Literal["one", "many"]:
+        """How many source tables fill it."""
+
+    @property
     def schema_change(self) -> Literal["additive", "frozen"]:
         """Whether the table's columns may change at all."""
 
@@ -69,6 +73,7 @@ class Rules:
     options: TableOptions = NO_OPTIONS
     mode: Literal["mirror", "append"] = "mirror"
     order: Order = "source"
+    sources: Literal["one", "many"] = "one"
 
 
 DEFAULT_POLICY = Rules()

@@ -5,7 +5,7 @@ Facts come from one aggregate over the folded batch and from the ledger. Nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -13,10 +13,13 @@ from typing import Any
 from cdc_sink.change.origin import Origin
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
+from cdc_sink.table import many_sources
+from cdc_sink.table.half_filled import Ids, SentColumns, read_only_after
 from cdc_sink.table.ledger import Ledger, Totals
+from cdc_sink.table.many_sources import SourceFacts
 from cdc_sink.table.offsets import NOT_APPLIED
-from cdc_sink.table.one_source import require_one_origin
-from cdc_sink.table.resnapshot import Before, Reads, next_run
+from cdc_sink.table.one_source import require_no_more, require_one_origin
+from cdc_sink.table.resnapshot import Before, Policy, Reads, next_run
 
 MOST_BAD_ALONE = 100
 NEW_LOG_REMEDY = (
@@ -43,8 +46,11 @@ class BatchFacts:
     `unfilled_keys` the older events were not looked at yet. `lacking` counts by column.
     `bare_keys` have a tombstone without its delete, and nothing behind it. `ended_with`: by partition the
     hash of the key that its last record deletes, if it does.
-    `origins`: the least and the greatest origin of the changes, one if they are the same.
+    `origins`: the least and the greatest origin of the changes, one if they are the same; of a table of many
+    sources, all. `of_sources`: what each known one brought, in the ledger's order; None for a table of one.
+    `unplaced`: changes of none of them.
     `tied_keys` have different changes of one position in two partitions.
+    `read_ids`, `stream_ids`: the writer schemas of snapshot rows, and of the stream's events.
     `defaulted_keys` are deleted, and hold what the connector fills in for what the log lacks.
     `overtaken_keys` have changes behind the one of the greatest position, where the fold went by it.
     `newest_falling_ts_ms` is of changes that lie below those before them in the batch, but are newer.
@@ -80,6 +86,10 @@ class BatchFacts:
     unknown_keys: int = 0
     defaulted_keys: int = 0
     lacking: Mapping[str, int] = field(default_factory=dict)
+    of_sources: tuple[SourceFacts, ...] | None = None
+    unplaced: int = 0
+    read_ids: tuple[int, ...] = ()
+    stream_ids: tuple[int, ...] = ()
 
     @property
     def is_mixed(self) -> bool:
@@ -122,6 +132,7 @@ class Step(Enum):
     """What the sink does with the batch."""
 
     SKIP = "skip"
+    KNOW_SOURCES = "know_sources"
     FOLD_EXACTLY = "fold_exactly"
     FILL = "fill"
     LOOK_UP = "look_up"
@@ -142,12 +153,33 @@ class Plan:
     def with_run(
         self, before: Ledger, facts: BatchFacts, ends: Callable[[], Mapping[int, int]]
     ) -> Plan:
-        """The same, with a ledger that knows the newest source snapshot after the batch."""
+        """The same, with a ledger that knows the newest source snapshot after the batch.
+
+        One of many sources has no such rule: see many_sources.py.
+        """
+        if facts.of_sources is not None:
+            return self
         has_stream = bool(before.high_water) or before.generation > 0
         known = Before(before.run, before.totals.applied > 0, has_stream)
         letters = facts.dead_letters > 0
         run = next_run(known, facts.snapshot_rows, has_letters=letters, ends=ends)
         return Plan(self.step, replace(self.ledger, run=run))
+
+    def with_columns_sent(
+        self,
+        before: Ledger,
+        facts: BatchFacts,
+        held: Collection[str],
+        sent: SentColumns,
+        where: str,
+    ) -> Plan:
+        """The same, with a ledger that knows the columns that only snapshot rows had.
+
+        Raises: SchemaError when changes come that don't have one of them.
+        """
+        ids = Ids(facts.read_ids, facts.stream_ids, before.schema_ids)
+        found = read_only_after(before.read_only, held, sent, ids, where)
+        return Plan(self.step, replace(self.ledger, read_only=found))
 
     def up_to(self, end: Mapping[int, int]) -> Plan:
         """The same, with a ledger that has all offsets below `end`, also those that no record has.
@@ -161,11 +193,18 @@ class Plan:
 
 
 def plan_batch(
-    facts: BatchFacts, ledger: Ledger, *, is_empty: bool, folded_exactly: bool, where: str
+    facts: BatchFacts,
+    ledger: Ledger,
+    *,
+    is_empty: bool,
+    folded_exactly: bool,
+    where: str,
+    on_resnapshot: Policy = "stop",
 ) -> Plan:
     """Decide what happens to a batch.
 
     SKIP          every record is in the ledger already: a replay.
+    KNOW_SOURCES  sources came that the ledger did not know: fold again with the plan's ledger, which does.
     FOLD_EXACTLY  positions alone can't order the batch: fold again with the running high-water mark.
     FILL          values were left out: fold again, and look for them in older changes of the batch.
     LOOK_UP       values are lacking that neither batch nor stored row has.
@@ -179,7 +218,9 @@ def plan_batch(
     if facts.records == 0:
         return Plan(Step.SKIP, ledger)
     _require_some_good(facts, where)
-    ledger = _of_one_source(ledger, facts, where)
+    ledger, are_new = _of_its_sources(ledger, facts, where)
+    if are_new:
+        return Plan(Step.KNOW_SOURCES, ledger)
     _require_order(facts, ledger, where)
     if (facts.needs_exact_fold or ledger.moving) and not folded_exactly:
         return Plan(Step.FOLD_EXACTLY, ledger)
@@ -191,7 +232,7 @@ def plan_batch(
         _require_one_partition(ledger, where)
     if facts.unknown_keys or (facts.lacking_keys and (is_empty or empties)):
         return Plan(Step.LOOK_UP, ledger)
-    after = _advanced(ledger, facts)
+    after = _advanced(ledger, facts, on_resnapshot, where)
     if empties and not is_empty:
         return Plan(Step.REPLACE, after)
     if facts.upserted_keys and is_empty:
@@ -201,14 +242,30 @@ def plan_batch(
     return Plan(Step.NOTE, after)
 
 
-def _of_one_source(ledger: Ledger, facts: BatchFacts, where: str) -> Ledger:
-    origin = require_one_origin(facts.origins, ledger.origin, ledger.topic, where)
-    return replace(ledger, origin=origin)
+def _of_its_sources(ledger: Ledger, facts: BatchFacts, where: str) -> tuple[Ledger, bool]:
+    """The ledger with the source or the sources of the batch, and whether some of many are new."""
+    if facts.of_sources is None:
+        require_no_more(ledger.sources, ledger.topic, where)
+        origin = require_one_origin(facts.origins, ledger.origin, ledger.topic, where)
+        return replace(ledger, origin=origin), False
+    partitions = len(ledger.next_offsets)
+    known = many_sources.with_origins(
+        ledger.sources, facts.origins, partitions, ledger.topic, where
+    )
+    if len(known) > len(ledger.sources):
+        return replace(ledger, sources=known), True
+    many_sources.require_placed(facts.unplaced, ledger.topic, where)
+    return ledger, False
 
 
-def _advanced(ledger: Ledger, facts: BatchFacts) -> Ledger:
+def _advanced(ledger: Ledger, facts: BatchFacts, on_resnapshot: Policy, where: str) -> Ledger:
     last = {**ledger.ended_with, **facts.ended_with}
     kept = replace(ledger, ended_with={p: key for p, key in last.items() if key is not None})
+    if facts.of_sources is not None:
+        known = many_sources.advanced(
+            ledger.sources, facts.of_sources, on_resnapshot, ledger.topic, where
+        )
+        kept = replace(kept, sources=known)
     return kept.advanced(
         facts.next_offsets,
         facts.high_water,
@@ -219,7 +276,7 @@ def _advanced(ledger: Ledger, facts: BatchFacts) -> Ledger:
 
 
 def plan_events(facts: BatchFacts, ledger: Ledger, *, where: str) -> Plan:
-    """Decide what happens to a batch of a table that keeps every event: SKIP, NOTE or ADD its rows.
+    """Decide what happens to a batch of a table that keeps every event: SKIP, KNOW_SOURCES, NOTE or ADD.
 
     Nothing has to be ordered: partition and offset are in each row.
     Raises: StateError.
@@ -227,10 +284,12 @@ def plan_events(facts: BatchFacts, ledger: Ledger, *, where: str) -> Plan:
     if facts.records == 0:
         return Plan(Step.SKIP, ledger)
     _require_some_good(facts, where)
-    ledger = _of_one_source(ledger, facts, where)
+    ledger, are_new = _of_its_sources(ledger, facts, where)
+    if are_new:
+        return Plan(Step.KNOW_SOURCES, ledger)
     _require_known_partition(facts, ledger, where)
     _require_redelivered(facts, ledger, where)
-    after = _advanced(ledger, facts)
+    after = _advanced(ledger, facts, "keep", where)  # a source snapshot is events like others
     has_rows = facts.upserted_keys or facts.deleted_keys
     return Plan(Step.ADD if has_rows else Step.NOTE, after)
 
@@ -276,6 +335,15 @@ def _require_order(facts: BatchFacts, ledger: Ledger, where: str) -> None:
 
 
 def _require_one_partition(ledger: Ledger, where: str) -> None:
+    if len(ledger.sources) > 1:
+        raise StateError(
+            where,
+            f"one of the {len(ledger.sources)} sources of the table was truncated, and the rows of the "
+            "others stay: a truncate of one source is not applied",
+            data=NOT_APPLIED,
+            remedy="set `truncate: ignore` for this table, delete the source's rows from the table, and set "
+            "`foreign_commits: accept` until the next start of `cdc-sink run`",
+        )
     if len(ledger.next_offsets) > 1:
         raise StateError(
             where,
@@ -292,11 +360,13 @@ def _require_redelivered(facts: BatchFacts, ledger: Ledger, where: str) -> None:
 
     Source: Debezium 3.6 takes source.ts_* from the log, so a second delivery carries the first one's.
     """
-    stale, known = facts.newest_redelivered_ts_ms, ledger.newest_source_ts_ms
+    brought: Sequence[BatchFacts | SourceFacts] = (facts,)
+    newest = [ledger.newest_source_ts_ms]
+    if facts.of_sources is not None:
+        brought, newest = facts.of_sources, [one.newest_source_ts_ms for one in ledger.sources]
     # While keys move, a change may have been delivered first in a partition that tells nothing of this one.
-    falling = None if ledger.moving else facts.newest_falling_ts_ms
-    newer = [ms for ms in (stale, falling) if ms is not None and (known is None or ms > known)]
-    if newer:
+    falls = ledger.moving is None
+    if any(_are_newer(of, known, falls=falls) for of, known in zip(brought, newest, strict=True)):
         raise StateError(
             where,
             "changes lie below the high-water mark, but are newer than all that was applied: the source's "
@@ -304,3 +374,8 @@ def _require_redelivered(facts: BatchFacts, ledger: Ledger, where: str) -> None:
             data="the batch was not applied, its offsets were not committed",
             remedy=NEW_LOG_REMEDY,
         )
+
+
+def _are_newer(facts: BatchFacts | SourceFacts, known: int | None, *, falls: bool) -> bool:
+    stamps = [facts.newest_redelivered_ts_ms, facts.newest_falling_ts_ms if falls else None]
+    return any(ms is not None and (known is None or ms > known) for ms in stamps)

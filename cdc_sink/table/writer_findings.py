@@ -38,13 +38,14 @@ def check_writers(
     where = f"table {wish.table} topic {wish.topic}"
     writers = [one for one in connectors if one.writes(wish.topic)]
     active = [one for one in writers if one.states.get("connector") != _STOPPED]
-    if len(active) > 1:
+    if len(active) > 1 and wish.policy.sources == "one":
         names = " and ".join(one.name for one in active)
         yield Finding(
             where,
             "error",
             f"connectors {names} both write it: their changes have no common order",
-            "let each source table write a topic of its own (topic.prefix, table.include.list, routers), or "
+            "let each source table write a topic of its own (topic.prefix, table.include.list, routers); "
+            "set `sources: many` if they are meant to fill one table; or "
             f"DELETE /connectors/{active[-1].name}",
             1,
         )

@@ -22,12 +22,15 @@ from cdc_sink.change.avro_types import (
 from cdc_sink.change.defaults import default_sql, is_unknown
 from cdc_sink.change.envelope import AvroField, Envelope, parse_key, with_options
 from cdc_sink.change.position import has_log_files, positions_tie
+from cdc_sink.change.quoting import quote
 from cdc_sink.change.text import text_fault_reason, text_sql
 from cdc_sink.change.unavailable import LEAVE_OUT_NULLS
 from cdc_sink.errors import SchemaError
 from cdc_sink.table.columns import Added, Column, spark_type
 from cdc_sink.table.evolution import merge_columns
 from cdc_sink.table.field_names import require_one_name
+from cdc_sink.table.half_filled import LACK_COMPUTED, SentColumns
+from cdc_sink.table.many_sources import SOURCE_COLUMN
 from cdc_sink.table.one_source import fingerprint
 from cdc_sink.table.placement import DEFAULT_POLICY, Policy, current_name, place
 
@@ -100,7 +103,10 @@ class WriterSchemas:
         if self.policy.mode == "append":
             return ()
         names = self._names(columns)
-        seen = {tuple(self._now(f.name, names) for f in key) for key in self.key_fields.values()}
+        own = () if self.own_source_column is None else (self.own_source_column,)
+        seen = {
+            (*(self._now(f.name, names) for f in key), *own) for key in self.key_fields.values()
+        }
         if len(seen) != 1:
             raise SchemaError(
                 "key schema",
@@ -119,15 +125,52 @@ class WriterSchemas:
         held = {column.name for column in table}
         require_one_name(self.envelopes[schema_id].columns, held, self.policy.renames)
         names, keys = self._names(table), self.key_names(table)
-        return tuple(
-            Column(
-                name,
-                column_type(f).iceberg,
-                required=name in keys,
-                added=None if name in keys else self._added(schema_id, f),
-            )
-            for name, f in self._named_fields(schema_id, names)
+        return (
+            *(
+                Column(
+                    name,
+                    column_type(f).iceberg,
+                    required=name in keys,
+                    added=None if name in keys else self._added(schema_id, f),
+                )
+                for name, f in self._named_fields(schema_id, names)
+            ),
+            *self._source_columns(),
         )
+
+    @cached_property
+    def router_fields(self) -> tuple[AvroField, ...]:
+        """Fields that keys have and rows don't: a router put them there to tell the sources apart."""
+        if self.policy.sources == "one" or self.policy.mode == "append" or not self.keys:
+            return ()
+        of_rows = {f.name for e in self.envelopes.values() for f in e.columns}
+        newest = self.key_fields[max(self.key_fields)]
+        return tuple(f for f in newest if f.name not in of_rows)
+
+    @property
+    def own_source_column(self) -> str | None:
+        """The column that names a row's source, where no field of its key does."""
+        is_told = self.policy.sources == "one" or self.router_fields
+        return None if is_told else SOURCE_COLUMN
+
+    def router_key_sql(self) -> str:
+        """What a `key` says in the router's fields."""
+        parts = [f"CAST(key.{quote(f.name)} AS STRING)" for f in self.router_fields]
+        return f"concat_ws('|', {', '.join(parts)})" if parts else "CAST(NULL AS STRING)"
+
+    def _source_columns(self) -> tuple[Column, ...]:
+        fields = [Column(f.name, column_type(f).iceberg, required=True) for f in self.router_fields]
+        own = self.own_source_column
+        if own is None:
+            return tuple(fields)
+        if any(f.name.lower() == own for e in self.envelopes.values() for f in e.columns):
+            raise SchemaError(
+                "table columns",
+                f"the source has a column {own}, which is the name that `sources: many` needs",
+                remedy="rename it by a transform, or let the router put its field into the key "
+                "(key.enforce.uniqueness)",
+            )
+        return (Column(own, "string", required=self.policy.mode == "mirror"),)
 
     def _added(self, schema_id: int, field: AvroField) -> Added | None:
         """What rows of older schemas hold in a column; events of before hold nothing in it."""
@@ -162,6 +205,15 @@ class WriterSchemas:
         names = self._names(columns)
         return {self._now(f.name, names): Source(f) for f in self.key_fields[key_id]}
 
+    def sent_columns(self, columns: Iterable[Column]) -> SentColumns:
+        """What the schemas of connectors have that don't send all columns in their log."""
+        names = self._names(columns)
+        some = {i for i, e in self.envelopes.items() if e.connector in LACK_COMPUTED}
+        of = {i: frozenset(name for name, _ in self._named_fields(i, names)) for i in some}
+        options = self.policy.options.columns
+        dropped = frozenset(name for name, option in options.items() if option.dropped)
+        return SentColumns(of, dropped, self.ids_rise)
+
     @cached_property
     def fingerprints(self) -> dict[int, str]:
         """The fingerprint of each schema, of values and of keys, by id."""
@@ -188,9 +240,10 @@ class WriterSchemas:
 
     @property
     def have_log(self) -> bool:
-        """Positions number the files of a log, which has a name."""
-        connectors = (e.connector for e in self.envelopes.values())
-        return self.policy.order == "source" and any(map(has_log_files, connectors))
+        """Positions number the files of one log, which has a name."""
+        if self.policy.order != "source" or self.policy.sources == "many":
+            return False
+        return any(has_log_files(e.connector) for e in self.envelopes.values())
 
     def only(self, values: Collection[int], keys: Collection[int]) -> WriterSchemas:
         """Those of these ids; all keys if none is among them, because the key's columns must be known."""

@@ -39,6 +39,7 @@ KAFKA: list[tuple[str, pa.DataType]] = [
     ("headers", pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))),
 ]
 TS_MS = 1_770_000_000_000
+ROUTED = "__dbz__physicalTableIdentifier"
 
 Row = Mapping[str, Any]
 
@@ -90,6 +91,9 @@ class SourceTable:
         default_factory=dict
     )  # of the source block, where not by the name
     defaults: Mapping[str, Any] = field(default_factory=dict)  # as Avro's JSON has them
+    routed: str | None = (
+        None  # what the router writes into the key: the topic of the physical table
+    )
 
     def value_schema(self) -> dict[str, Any]:
         envelope = self._recorded()
@@ -107,6 +111,8 @@ class SourceTable:
             )
             for name in self.key
         ]
+        if self.routed is not None:
+            fields.append({"name": ROUTED, "type": "string"})
         return {"type": "record", "name": "Key", "namespace": self.name, "fields": fields}
 
     def source(self, event: Event) -> dict[str, Any]:
@@ -216,7 +222,9 @@ class Topic:
     def write_as(self, table: SourceTable) -> int:
         """From now on records are written with another version of the table; its schema id."""
         self.table = table
-        self.value_id = self.registry.register(table.value_schema())
+        values = json.dumps(table.value_schema())
+        same = [i for i, text in self.registry.texts.items() if text == values]
+        self.value_id = same[0] if same else self.registry.register(table.value_schema())
         if not table.key:
             return self.value_id
         keys = json.dumps(table.key_schema())
@@ -253,7 +261,8 @@ class Topic:
     def key(self, row: Row) -> bytes | None:
         if not self.table.key:
             return None
-        return _framed(self.key_id, self.table.key_schema(), {k: row[k] for k in self.table.key})
+        key = {k: row[k] for k in self.table.key} | {ROUTED: self.table.routed}
+        return _framed(self.key_id, self.table.key_schema(), key)
 
     def value(self, event: Event) -> bytes:
         body = {

@@ -96,7 +96,7 @@ class Writer:
 
     def __post_init__(self) -> None:
         self.spark = self.lake.spark.newSession()
-        own = Claim(PIPELINE, self.query_id, "cluster", self.topic.table.name, "topic-1")
+        own = Claim(PIPELINE, self.query_id, "cluster", self.target.table.topic, "topic-1")
         self.sink = self.kind(self.spark, own, tuple(self.partitions), folding_of(self.target))
         # The double has the one method that is asked for.
         self.records = RecordWriter(

@@ -82,7 +82,7 @@ def test_the_text_is_a_format_that_older_tables_hold() -> None:
     assert ledger.to_json() == first_release + (
         ',"totals":{"applied":0,"redelivered":0,"tombstones":0,"ignored":0,"dead_letters":0},'
         '"quarantined":0,"replay":null,"key_schema_ids":[],"moving":null,"log":null,'
-        '"origin":null,"fingerprints":{},"ended_with":{},"run":null}'
+        '"origin":null,"fingerprints":{},"ended_with":{},"run":null,"sources":[],"read_only":[]}'
     )
 
 
