@@ -1,4 +1,4 @@
-"""What lies beside a Spark checkpoint: whose it is, who runs it, and how far it says it has come.
+"""What lies beside a Spark checkpoint: whose it is, and how far it says it has come.
 
 All files are small texts reached through Hadoop's file systems, so a checkpoint may be on any of them.
 """
@@ -6,23 +6,22 @@ All files are small texts reached through Hadoop's file systems, so a checkpoint
 from __future__ import annotations
 
 import json
-import os
-import socket
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from cdc_sink.config import Target
 from cdc_sink.errors import StateError
-from cdc_sink.table.lease import Lease, Verdict
 from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.offsets import gap_error, parse_offsets
 from cdc_sink.table.one_table import GONE_REMEDY, OneTable
+
+# How Java and HDFS, HDFS while another writes it, and S3 say that a file is there already.
+IS_THERE = ("FileAlreadyExists", "AlreadyBeingCreated", "RemoteFileChanged")
 
 
 @dataclass(frozen=True)
@@ -53,23 +52,87 @@ class Files:
         hadoop = self._jvm.org.apache.hadoop.fs
         fresh = hadoop.Path(f"{uri}.{uuid.uuid4().hex}.tmp")
         path, fs = self._open(uri)
-        stream = fs.create(fresh, True)
+        is_done = False
+        try:
+            self._fill(fs.create(fresh, True), text)
+            options = self._array(hadoop.Options.Rename, hadoop.Options.Rename.OVERWRITE)
+            self._context(path).rename(fresh, path, options)
+            is_done = True
+        finally:
+            if not is_done:  # on a full disk each attempt would leave one
+                fs.delete(fresh, False)
+
+    def create(self, uri: str, text: str) -> bool:
+        """Make a file that must not exist yet; False where it does: of two at one moment, one makes it.
+
+        Hadoop's local file system looks first and makes it then, so Java makes a local one. HDFS decides it
+        when the file is opened, S3 when it is closed (Hadoop 3.4.2 and newer; before, both may think so).
+        """
+        path, fs = self._open(uri)
+        is_local = str(fs.getUri().getScheme()) == "file"
+        if is_local:
+            self._make_folder(path, fs)
+        try:
+            if is_local:
+                self._create_local(path, text)
+            else:
+                builder = fs.createFile(path).overwrite(False).recursive()
+                builder = builder.opt("fs.option.create.conditional.overwrite", "true")
+                self._fill(builder.build(), text)
+        except Py4JJavaError as failed:
+            if any(sign in str(failed.java_exception.toString()) for sign in IS_THERE):
+                return False
+            raise
+        return True
+
+    def remove(self, uri: str) -> None:
+        """Remove a file; nothing happens when it is missing."""
+        path, fs = self._open(uri)
+        fs.delete(path, False)
+
+    def modified_ms(self, uri: str) -> int | None:
+        """When a file was written, by its file system's clock; None when it is missing."""
+        path, fs = self._open(uri)
+        return int(fs.getFileStatus(path).getModificationTime()) if fs.exists(path) else None
+
+    def _make_folder(self, path: Any, fs: Any) -> None:
+        # Hadoop would not say why it can't; Java before 20 stumbles over a link to a folder that is there.
+        if not fs.exists(path.getParent()):
+            nio = self._jvm.java.nio.file
+            none = self._array(nio.attribute.FileAttribute)
+            nio.Files.createDirectories(self._local(path.getParent()), none)
+
+    def _create_local(self, path: Any, text: str) -> None:
+        nio, place = self._jvm.java.nio.file, self._local(path)
+        nio.Files.createFile(place, self._array(nio.attribute.FileAttribute))
+        try:
+            nio.Files.write(place, bytearray(text.encode()), self._array(nio.OpenOption))
+        except Py4JJavaError:  # on a full disk an empty one is left
+            nio.Files.delete(place)
+            raise
+
+    def _local(self, path: Any) -> Any:
+        return self._jvm.java.io.File(path.toUri().getPath()).toPath()
+
+    def _fill(self, stream: Any, text: str) -> None:
         try:
             stream.write(bytearray(text.encode()))
         finally:
             stream.close()
+
+    def _array(self, kind: Any, *values: Any) -> Any:
         gateway: Any = self.spark.sparkContext._gateway
-        options = gateway.new_array(hadoop.Options.Rename, 1)
-        options[0] = hadoop.Options.Rename.OVERWRITE
-        self._context(path).rename(fresh, path, options)
+        made = gateway.new_array(kind, len(values))
+        for number, value in enumerate(values):
+            made[number] = value
+        return made
 
     def move(self, uri: str, to: str) -> None:
         """Rename a file or a folder; nothing happens when it is missing."""
         path, fs = self._open(uri)
         if fs.exists(path):
-            gateway: Any = self.spark.sparkContext._gateway
             hadoop = self._jvm.org.apache.hadoop.fs
-            none = gateway.new_array(hadoop.Options.Rename, 0)
+            none = self._array(hadoop.Options.Rename)
             self._context(path).rename(path, hadoop.Path(to), none)
 
     def names(self, uri: str) -> list[str]:
@@ -214,49 +277,3 @@ def set_aside(files: Files, target: Target, now_ms: int) -> None:
     """Move a checkpoint and its identity to names of their own beside them; once more changes nothing."""
     for place in (target.checkpoint, target.identity_file):
         files.move(place, f"{place}.aside-{now_ms}")
-
-
-def my_lease(state: str, error: str | None = None) -> Lease:
-    """A lease of this process, renewed now."""
-    now_ms = time.time_ns() // 1_000_000
-    pid = os.getpid()
-    return Lease(socket.gethostname(), pid, _process_start(pid) or "", now_ms, state, error)
-
-
-def read_lease(files: Files, target: Target) -> Lease | None:
-    """The lease beside a checkpoint; None when there is none, or a torn one."""
-    text = files.read(target.lease_file)
-    return Lease.from_json(text) if text else None
-
-
-def write_lease(files: Files, target: Target, lease: Lease) -> None:
-    """Renew the lease, with the table's state for `cdc-sink status`."""
-    files.write(target.lease_file, lease.to_json())
-
-
-def judge_lease(files: Files, target: Target) -> Verdict:
-    """May this process run the query of the target's checkpoint?"""
-    held = read_lease(files, target)
-    if held is None:
-        return Verdict.FREE
-    is_alive = _process_start(held.pid) == held.started
-    return held.judge(my_lease("waiting"), is_alive=is_alive)
-
-
-def held_error(target: Target) -> StateError:
-    """Another driver runs this query."""
-    return StateError(
-        target.where,
-        f"the checkpoint {target.checkpoint} is in use by another driver",
-        remedy="stop the other driver first; `cdc-sink status` says where it runs",
-    )
-
-
-def _process_start(pid: int) -> str | None:
-    """When a process of this host was started, so that a reused pid is not taken for it."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return None
-    # A killed process stays in the table until its parent asks for it, which some never do.
-    return None if fields[0] in ("Z", "X") else fields[19]

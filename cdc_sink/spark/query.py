@@ -24,20 +24,17 @@ from cdc_sink.spark.checkpoint import (
     Files,
     Identity,
     check_identity,
-    held_error,
-    judge_lease,
-    my_lease,
     query_id,
     read_identity,
     require_not_ahead,
     resume_offsets,
     set_unfit_aside,
-    write_lease,
 )
 from cdc_sink.spark.events import folding_of
 from cdc_sink.spark.failures import caused, stumbled_after_replay
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.inputs import input_of
+from cdc_sink.spark.leases import judge_lease, renew_lease, take_lease
 from cdc_sink.spark.locate import JOB_FAILED
 from cdc_sink.spark.offset_log import OffsetLog
 from cdc_sink.spark.records import RecordWriter
@@ -147,11 +144,8 @@ class TableQuery:
             self.stop()
         elif self.state == "running" and not self._query.isActive:
             self._ended(now)
-        if self.state == "running" and now - self._renewed_at > RENEW_S:
+        if self._owns_lease and not self.is_over and now - self._renewed_at > RENEW_S:
             self._note_state(now)
-            if not self._owns_lease:
-                self._query.stop()
-                self._failed(held_error(self.target), now)
 
     def stop(self) -> None:
         """Stop between two batches; a batch that lasts longer than STOP_S is cut short, harmlessly."""
@@ -181,14 +175,13 @@ class TableQuery:
     def _start(self) -> str | None:
         """Start the query; or say what it has to wait for."""
         files = Files(self.spark)
-        verdict = judge_lease(files, self.target)
-        if verdict is Verdict.HELD:
-            raise held_error(self.target)
-        self._owns_lease = verdict is Verdict.FREE
+        self._owns_lease = False
+        waiting_for = take_lease(files, self.target)
+        self._owns_lease = waiting_for is None
         if self.refused is not None:
             raise self.refused
-        if verdict is Verdict.UNSURE:
-            return "the lease of a driver on another host to end"
+        if waiting_for is not None:
+            return waiting_for
         cluster, topic = self.services.cluster, self.target.table.topic
         iceberg = IcebergTable.load(self.spark, self.target)
         ledger = iceberg.ledger() if iceberg else None
@@ -234,7 +227,6 @@ class TableQuery:
             resumed = resume_offsets(files, self.target.checkpoint)
             require_not_ahead(self.span.within(resumed), ledger, self.target)
             settle(self.spark, self.target)
-        write_lease(files, self.target, my_lease("running"))
         offsets = OffsetLog(files, self.target.checkpoint, self.target.where)
         writer = _Batches(self, claim, partitions, one_table, offsets)
         applied = with_partitions(ledger.next_offsets, partitions) if ledger else None
@@ -314,25 +306,26 @@ class TableQuery:
             self._note_state(now)
 
     def _note_state(self, now: float) -> None:
-        """Write the lease. Where it can't be written, the query backs off, and other tables go on."""
+        """Renew the lease. A query whose lease another has parks; where it can't be written, it backs off."""
         self._renewed_at = now
+        if not self._owns_lease:
+            return
+        message = str(self.error) if self.error and self.state != "running" else None
         try:
-            self._write_lease()
+            renew_lease(Files(self.spark), self.target, self.state, message)
+        except StateError as held:
+            self._owns_lease = False
+            self._lost(held, now)
         except JOB_FAILED as failed:
             error = caused(failed, self.target.where)
             log.warning("lease_not_written", table=self.target.where, error=str(error))
-            if self.state == "running":
-                self._query.stop()
-                self._failed(error, now)
+            self._lost(error, now)
 
-    def _write_lease(self) -> None:
-        # Another driver's lease is not ours to write: it would be refused at its next start.
-        mine = self._owns_lease and judge_lease(Files(self.spark), self.target) is Verdict.FREE
-        self._owns_lease = mine
-        if not mine:
-            return
-        message = str(self.error) if self.error and self.state != "running" else None
-        write_lease(Files(self.spark), self.target, my_lease(self.state, message))
+    def _lost(self, error: CdcSinkError, now: float) -> None:
+        """Without its lease a query must not go on, and one that does not run has nothing to lose."""
+        if self.state == "running":
+            self._query.stop()
+            self._failed(error, now)
 
 
 @dataclass

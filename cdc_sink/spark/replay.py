@@ -8,17 +8,19 @@ A crash anywhere is repaired by the next replay; replaying twice changes nothing
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
 from cdc_sink.config import Pipeline, Target
-from cdc_sink.errors import ConfigError
-from cdc_sink.spark.checkpoint import Files, my_lease, write_lease
+from cdc_sink.errors import ConfigError, StateError
+from cdc_sink.spark.checkpoint import Files
 from cdc_sink.spark.dead_letters import DeadLetters, count_of, digest_of
 from cdc_sink.spark.events import folding_of
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.inputs import input_of
+from cdc_sink.spark.leases import renew_lease, take_lease
 from cdc_sink.spark.query import Services, claim_of, require_no_stream
 from cdc_sink.spark.records import RecordWriter
 from cdc_sink.spark.session import create_session, require_session
@@ -56,7 +58,12 @@ def replay(
     ledger = _ledger(spark, target)
     services = Services.of(pipeline)
     claim, partitions = claim_of(services.cluster, target, ledger.query_id)
-    write_lease(Files(spark), target, my_lease("running"))
+    files = Files(spark)
+    waiting_for = take_lease(files, target, "running")
+    if waiting_for is not None:
+        raise StateError(
+            target.where, f"a replay waits for {waiting_for}", remedy="try again in a minute"
+        )
     try:
         topic = KafkaTopic(spark, target, services.cluster)
         writer = RecordWriter(
@@ -66,7 +73,8 @@ def replay(
         )
         return replay_letters(writer, ledger, record)
     finally:
-        write_lease(Files(spark), target, my_lease("stopped"))
+        with suppress(StateError):  # another one has it by now: there is nothing to give back
+            renew_lease(files, target, "stopped")
 
 
 def replay_letters(

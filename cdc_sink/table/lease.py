@@ -1,6 +1,8 @@
 """Which driver runs the query of a checkpoint, and how it is doing: one small JSON file beside it.
 
-Written by the driver, read by the next driver before it starts and by `cdc-sink status`.
+Written by the driver, read by the next driver before it starts and by `cdc-sink status`. A lease is numbered:
+a driver that takes over the free lease N makes the claim N + 1 first, a file that must not exist yet, so that
+of two drivers that find it free at one moment one gets it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Lease:
     renewed_at_ms: int
     state: str  # running | waiting | backing_off | parked | stopped
     error: str | None = None
+    take: int = 0  # counts the drivers that took it over
 
     @classmethod
     def from_json(cls, text: str) -> Lease | None:
@@ -44,6 +47,7 @@ class Lease:
                 renewed_at_ms=int(seen["renewed_at_ms"]),
                 state=str(seen["state"]),
                 error=None if seen.get("error") is None else str(seen["error"]),
+                take=int(seen.get("take", 0)),
             )
         except (ValueError, KeyError, TypeError):
             return None
@@ -56,10 +60,13 @@ class Lease:
         """Renewed recently enough to be believed."""
         return now_ms - self.renewed_at_ms <= LEASE_S * 1000
 
+    def is_of(self, me: Lease) -> bool:
+        """Written by the process that writes `me`."""
+        return (self.host, self.pid, self.started) == (me.host, me.pid, me.started)
+
     def judge(self, me: Lease, *, is_alive: bool) -> Verdict:
         """May `me` take over? On one host the process table tells, else only time does."""
-        mine = (self.host, self.pid, self.started) == (me.host, me.pid, me.started)
-        if mine or self.state == "stopped":
+        if self.is_of(me) or self.state == "stopped":
             return Verdict.FREE
         if self.host == me.host:
             return Verdict.HELD if is_alive else Verdict.FREE

@@ -8,6 +8,7 @@ The last tests look at every table snapshot that this history left.
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Mapping
 
 import pytest
@@ -76,6 +77,46 @@ def test_a_second_driver_on_the_same_checkpoints_is_refused(history: History) ->
     applied = first.applied()
     wait_until("the first driver to go on", lambda: first.applied() > applied, first.tail)
     history.settle()
+
+
+def test_of_two_drivers_started_at_one_moment_one_gets_each_table(history: History) -> None:
+    history.live()
+    history.keep_running().kill()
+    one, other = twins = (history.start(), history.start())
+    tables = {table.name for table in history.pipeline.tables}
+
+    def tell() -> str:
+        return one.tail() + other.tail()
+
+    def both_decided() -> bool:
+        return sum(len(_refused(driver)) for driver in twins) >= len(tables)
+
+    wait_until("each table to be refused to one of two drivers", both_decided, tell)
+    assert not _refused(one).keys() & _refused(other).keys(), tell()
+    for driver, holder in ((one, other), (other, one)):
+        who = f"in use by another driver, process {holder.pid} on host {socket.gethostname()};"
+        assert all(who in said for said in _refused(driver).values()), tell()
+    traffic = {f"{NAME}.{table.name}" for table in TABLES}
+    wait_until(
+        "each table to go on",
+        lambda: all(d.applied(table) > 0 for d in twins for table in traffic - _refused(d).keys()),
+        tell,
+    )
+    assert not any(d.applied(table) for d in twins for table in _refused(d)), tell()
+    for driver in twins:
+        if _refused(driver).keys() == tables:
+            assert driver.wait_end("a driver without a table to end") == 1
+            history.drivers.remove(driver)
+    history.settle()
+    for driver in twins:
+        if driver.is_running:
+            driver.stop()
+
+
+def _refused(driver: Driver) -> Mapping[str, str]:
+    """The tables that another driver has, with the sentence about each."""
+    said = {entry["table"]: entry["error"] for entry in driver.said("parked")}
+    return {table: error for table, error in said.items() if "in use by another" in error}
 
 
 def test_of_two_live_drivers_one_gives_way_and_no_row_comes_twice(history: History) -> None:

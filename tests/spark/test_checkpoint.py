@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from debezium import ITEMS, Topic
 from lake import Lake
+from py4j.protocol import Py4JJavaError
 
 from cdc_sink.config import Target
 from cdc_sink.errors import StateError
@@ -15,12 +17,16 @@ from cdc_sink.spark.checkpoint import (
     Files,
     Identity,
     check_identity,
-    judge_lease,
-    my_lease,
     query_id,
-    read_lease,
     require_not_ahead,
     resume_offsets,
+)
+from cdc_sink.spark.leases import (
+    judge_lease,
+    my_lease,
+    read_lease,
+    renew_lease,
+    take_lease,
     write_lease,
 )
 from cdc_sink.table.lease import Verdict
@@ -148,3 +154,37 @@ def test_a_torn_lease_holds_nobody_up(files: Files, target: Target) -> None:
     files.write(target.lease_file, '{"host": "a", "pi')
     assert read_lease(files, target) is None
     assert judge_lease(files, target) is Verdict.FREE
+
+
+def test_of_four_that_make_a_file_at_one_moment_one_does(files: Files, tmp_path: Path) -> None:
+    names = [f"file://{tmp_path}/é {number}/claim" for number in range(40)]
+    with ThreadPoolExecutor(4) as four:
+        said = [
+            [made.result() for made in [four.submit(files.create, name, str(i)) for i in range(4)]]
+            for name in names
+        ]
+    assert [sorted(one) for one in said] == [[False, False, False, True]] * len(names)
+    assert [files.read(name) for name in names] == [str(one.index(True)) for one in said]
+
+
+def test_a_lease_is_taken_from_a_process_that_has_ended_and_counts_on(
+    files: Files, target: Target
+) -> None:
+    gone = dataclasses.replace(my_lease("running"), pid=1, started="reused pid", take=6)
+    write_lease(files, target, gone)
+    files.create(f"{target.lease_file}.take-7", dataclasses.replace(gone, take=7).to_json())
+    assert take_lease(files, target) is None
+    renew_lease(files, target, "running")
+    held = read_lease(files, target)
+    assert held is not None
+    assert (held.take, held.state, held.is_of(my_lease("x"))) == (8, "running", True)
+    assert [name for name in files.names(str(folder(target).parent)) if "take" in name] == []
+
+
+def test_a_text_that_can_not_be_put_in_its_place_leaves_nothing_beside_it(
+    files: Files, tmp_path: Path
+) -> None:
+    (tmp_path / "there" / "a folder").mkdir(parents=True)
+    with pytest.raises(Py4JJavaError):
+        files.write(f"file://{tmp_path}/there", "text")
+    assert [one.name for one in tmp_path.iterdir()] == ["there"]

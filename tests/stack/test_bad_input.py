@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from cdc_sink.clients.catalog import load_table
-from cdc_sink.clients.progress import read_ledger
+from cdc_sink.clients.progress import Upstream, read_facts, read_ledger
 from cdc_sink.config import Pipeline
 from cdc_sink.errors import (
     CdcSinkError,
@@ -26,8 +28,11 @@ from cdc_sink.errors import (
     StateError,
     UnavailableError,
 )
+from cdc_sink.spark import query
 from cdc_sink.spark.query import TableQuery
 from cdc_sink.stack.stack import Stack
+from cdc_sink.table.lease import LEASE_S
+from cdc_sink.table.status import DRIVER_GONE, table_status
 from tests.stack.pipelines import Lake, run_once, streaming, wait, wait_for_records
 from tests.stack.surroundings import nonsense_server, small_disk
 
@@ -335,6 +340,36 @@ def test_a_full_disk_backs_off_and_goes_on_when_there_is_room(
         data="replayed",
         remedy="free space",
     )
+
+
+def test_a_full_disk_under_the_checkpoint_backs_off_and_goes_on_when_there_is_room(
+    sources: Stack, new_lake: Callable[[], Lake], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "RENEW_S", 1)
+    lake = new_lake()
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        pipeline = lake.pipeline(TABLE, checkpoints=f"{disk}/checkpoints")
+        with streaming(pipeline, lake.spark) as running:
+            wait(lambda: applied(pipeline) > 0, "the first rows")
+            before = rows_in(pipeline)
+            filler = disk / "filler"
+            with suppress(OSError):  # what is written at this moment takes some of it
+                filler.write_bytes(bytes(shutil.disk_usage(disk).free))
+            error = first_error(running.queries[0])
+            assert running.queries[0].state == "backing_off"
+            assert state_of(pipeline, in_s=LEASE_S + 1) == DRIVER_GONE
+            insert(sources, 3000)
+            filler.unlink()
+            wait(lambda: rows_in(pipeline) >= before + 10, "the rows, once there was room")
+            wait(lambda: state_of(pipeline) == "running", "the lease, once there was room")
+        assert not [one for one in (disk / "checkpoints").iterdir() if ".tmp" in one.name]
+    require_sentence(error, UnavailableError, 3, saw="no space is left", remedy="free space")
+
+
+def state_of(pipeline: Pipeline, in_s: int = 0) -> str:
+    """What `cdc-sink status` says of the one table, now or so much later."""
+    (facts,) = read_facts(pipeline, Upstream.of(pipeline))
+    return table_status(facts, time.time_ns() // 1_000_000 + in_s * 1000).state
 
 
 def test_a_deleted_topic_stops_its_table_and_no_other(

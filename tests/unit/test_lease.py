@@ -36,7 +36,7 @@ def test_a_lease_is_judged_by_who_holds_it(
 
 
 def test_a_lease_comes_back_as_it_was_written() -> None:
-    lease = dataclasses.replace(ME, error="why it stopped")
+    lease = dataclasses.replace(ME, error="why it stopped", take=7)
     assert Lease.from_json(lease.to_json()) == lease
 
 
