@@ -96,12 +96,12 @@ def test_shards_behind_debeziums_router_fill_one_table(stack: Stack, lake: Lake)
         for one in shards.values():
             postgres(stack, *changed(one, one))
         column = "__dbz__physicalTableIdentifier"
-        wait(lambda: in_table(pipeline, column) == in_postgres(stack, shards), "equal rows", 90)
+        wait(lambda: in_table(pipeline, column) == in_postgres(stack, shards), "equal rows")
         stack.kill("connect")  # what it had delivered last comes again
         stack.restart("connect")
         Connect(stack.connect_url).wait_running("routed", 60)
         postgres(stack, "DELETE FROM eu.items WHERE id = 1000", "DELETE FROM us.items WHERE id = 7")
-        wait(lambda: in_table(pipeline, column) == in_postgres(stack, shards), "equal rows", 90)
+        wait(lambda: in_table(pipeline, column) == in_postgres(stack, shards), "equal rows")
         require_unparked(pipeline, [query.error for query in running.queries])
     stack.remove_connector("routed")
 
@@ -132,7 +132,7 @@ def test_two_servers_whose_topics_are_renamed_fill_one_table(stack: Stack, lake:
     with streaming(pipeline, lake.spark) as running:
         postgres(stack, *changed("renamed", "postgres"))
         mysql(stack, *changed("renamed", "mysql"))
-        wait(lambda: in_table(pipeline, "_cdc_source") == expected(), "equal rows", 90)
+        wait(lambda: in_table(pipeline, "_cdc_source") == expected(), "equal rows")
         require_unparked(pipeline, [query.error for query in running.queries])
     for name in ("renamed_pg", "renamed_my"):
         stack.remove_connector(name)
