@@ -17,6 +17,7 @@ from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.columns import Column, require_distinct
 from cdc_sink.table.evolution import describe
 from cdc_sink.table.ledger import Claim, Ledger
+from cdc_sink.table.many_sources import SOURCE_COLUMN
 from cdc_sink.table.one_table import topic_gone
 from cdc_sink.table.placement import DEFAULT_POLICY, Policy
 from cdc_sink.table.preview import Versions, preview
@@ -255,12 +256,16 @@ def _check_key(
     where = f"table {wish.table}"
     names = [one.name for one in fields]
     strangers = sorted(set(names) - {column.name for column in columns})
+    if wish.policy.sources == "many":
+        # A router's field tells the sources apart, or a column of ours does.
+        names, strangers = names if strangers else [*names, SOURCE_COLUMN], []
     if strangers:
         yield Finding(
             where,
             "error",
             f"key column(s) {', '.join(strangers)} are not among the source's columns",
-            "remove transforms that change the key, or column.exclude.list for key columns",
+            "set `sources: many` if a router put them there (key.enforce.uniqueness); else remove transforms "
+            "that change the key, or column.exclude.list for key columns",
             1,
         )
     known = {*names, *(old for old, new in wish.policy.renames.items() if new in names)}

@@ -62,5 +62,9 @@ def preview(
         keys,
         plan_evolution(current, columns, keys, policy, in_place=True) if current else (),
         versions.coming(),
-        tuple(column.name for column in columns if column.name not in filled),
+        tuple(
+            column.name
+            for column in columns
+            if column.name not in filled and column.name not in schemas.source_columns
+        ),
     )

@@ -153,6 +153,11 @@ class WriterSchemas:
         is_told = self.policy.sources == "one" or self.router_fields
         return None if is_told else SOURCE_COLUMN
 
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """Columns that tell a row's source, and that no row of the source has."""
+        return tuple(column.name for column in self._source_columns())
+
     def router_key_sql(self) -> str:
         """What a `key` says in the router's fields."""
         parts = [f"CAST(key.{quote(f.name)} AS STRING)" for f in self.router_fields]

@@ -283,3 +283,21 @@ def test_the_newest_schema_is_judged_by_the_tables_own_policy() -> None:
 def test_a_bucket_column_may_have_the_name_it_had_before_its_rename() -> None:
     asked = wish(bucket_column="uid", policy=Rules(renames={"uid": "id"}))
     assert exit_code(check_schemas(asked, SchemaReading(VALUE, KEY), TOPIC)) == 0
+
+
+def routed_key() -> str:
+    """The sample's key with the field that Debezium's router adds."""
+    schema: dict[str, Any] = json.loads(KEY)
+    schema["fields"].append({"name": "__dbz__physicalTableIdentifier", "type": "string"})
+    return json.dumps(schema)
+
+
+def test_a_routers_key_field_is_a_column_where_many_sources_are_meant() -> None:
+    schemas = SchemaReading(value=VALUE, key=routed_key())
+    (refused,) = (f for f in check_schemas(WISH, schemas, TOPIC) if f.level == "error")
+    assert "set `sources: many`" in refused.remedy
+    many = wish(policy=Rules(sources="many"), bucket_column="_cdc_source")
+    assert levels(check_schemas(many, SchemaReading(value=VALUE, key=KEY), TOPIC)) == ["ok"]
+    routed = wish(policy=Rules(sources="many"))
+    (fine,) = check_schemas(routed, schemas, TOPIC)
+    assert (fine.level, fine.saw.endswith("__dbz__physicalTableIdentifier")) == ("ok", True)
