@@ -9,9 +9,12 @@ Rules owned here:
   and all changes of a transaction share a position. SQL Server: commit_lsn, its first 64 bits and its
   slot, for the whole transaction: change_lsn may fall inside one. Changes at one position are in
   Kafka's order. `source.ts_ms` is not an order and appears nowhere here.
-- A `null` inside `sequence` counts as 0 (no commit seen yet); anything that can't be read makes
-  the whole position NULL, never 0: a made-up 0 would lie below every high-water mark, and the
-  change would be dropped as redelivered.
+- A `null` inside `sequence` counts as 0; anything that can't be read makes the whole position NULL, never 0:
+  a made-up 0 would lie below every high-water mark, and the change would be dropped as redelivered.
+- The first transaction behind a new slot has no commit before it: its commit is `null`, though the topic may
+  hold changes from before the slot. Its changes stand at their own LSN then: behind all commits from before
+  the slot, and before its own commit, which is the next one's first number. A snapshot row stays at 0: it is
+  older than any change behind it, and its LSN may be greater than the last commit.
 - Numbers of log files compare only while the files have one name: another one is another log.
 - Python and SQL give the same answer for the same block; the tests hold them together.
 
@@ -127,18 +130,25 @@ def _postgresql(source: Mapping[str, Any]) -> SourcePosition | None:
     match = re.fullmatch(_SEQUENCE, text) if isinstance(text, str) else None
     if match is None or text == "[null,null]":
         return None
-    return SourcePosition(int(match[2] or 0), int(match[4] or 0))
+    lo = int(match[4] or 0)
+    is_stream = source.get("snapshot", "unknown") in (None, "false")
+    first = lo if is_stream else 0
+    return SourcePosition(first if match[2] is None else int(match[2]), lo)
 
 
-def _postgresql_sql(source_sql: str, _fields: Collection[str]) -> str:
+def _postgresql_sql(source_sql: str, fields: Collection[str]) -> str:
     # substring_index: split_part was measured three times slower on the same text.
     sequence = f"{source_sql}.`sequence`"
     hi = f"substring_index(substring_index({sequence}, '\"', 2), '\"', -1)"
     lo = f"substring_index(substring_index({sequence}, '\"', -2), '\"', 1)"
     readable = f"{sequence} RLIKE {_whole(_SEQUENCE)} AND {sequence} <> '[null,null]'"
-    hi_or_zero = f"if(startswith({sequence}, '[null'), 0L, try_cast({hi} AS BIGINT))"
+    first = "0L"
+    if "snapshot" in fields:
+        is_stream = f"coalesce({source_sql}.`snapshot`, 'false') = 'false'"
+        first = f"if({is_stream}, try_cast({lo} AS BIGINT), 0L)"
+    hi_or_first = f"if(startswith({sequence}, '[null'), {first}, try_cast({hi} AS BIGINT))"
     lo_or_zero = f"if(endswith({sequence}, 'null]'), 0L, try_cast({lo} AS BIGINT))"
-    return _pair(readable, hi_or_zero, lo_or_zero)
+    return _pair(readable, hi_or_first, lo_or_zero)
 
 
 def _binlog(source: Mapping[str, Any]) -> SourcePosition | None:

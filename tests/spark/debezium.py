@@ -39,6 +39,7 @@ KAFKA: list[tuple[str, pa.DataType]] = [
     ("headers", pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))),
 ]
 TS_MS = 1_770_000_000_000
+NO_COMMIT = -1  # in the place of the last commit: the slot is new, and none was seen
 ROUTED = "__dbz__physicalTableIdentifier"
 
 Row = Mapping[str, Any]
@@ -128,7 +129,8 @@ class SourceTable:
         if position is None:
             return block
         if self.connector == "postgresql":
-            return block | {"sequence": f'["{position.hi}","{position.lo}"]'}
+            hi = "null" if position.hi == NO_COMMIT else f'"{position.hi}"'
+            return block | {"sequence": f'[{hi},"{position.lo}"]'}
         if self.connector == "oracle":
             return block | {"commit_scn": str(position.hi), "txSeq": position.lo}
         return block | {"file": f"{self.log}.{position.hi:06d}", "pos": position.lo, "row": 0}

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field, replace
 
 import pytest
-from debezium import ITEMS, Event, SourceTable, Topic, item
+from debezium import ITEMS, NO_COMMIT, TS_MS, Event, SourceTable, Topic, item
 from lake import Lake, Writer
 
 from cdc_sink.errors import StateError
@@ -30,6 +30,7 @@ class Source:
     position: int = 1
     rows: dict[int, str] = field(default_factory=dict)
     written: int = 0
+    first_transaction: int = 0  # events of it to come: the slot is new, and no commit was seen yet
     dice: random.Random = field(default_factory=lambda: random.Random(0))
 
     @classmethod
@@ -54,6 +55,7 @@ class Source:
         return (hashed & 0x7FFFFFFF) % self.partitions
 
     def send(self, event: Event) -> None:
+        event = replace(event, ts_ms=TS_MS + 1000 * self.position)
         self.topic.send(event, self.partition(event.row["id"]))
 
     def snapshot(
@@ -65,8 +67,9 @@ class Source:
         for number, key in enumerate(keys[:only]):
             mark = "last_in_data_collection" if number == len(keys) - 1 else "true"
             mark = "first_in_data_collection" if number == 0 else mark
-            place = (0 if self.is_postgresql else 3, self.position)
+            place = (NO_COMMIT if self.is_postgresql else 3, self.position)
             self.send(Event("r", item(key, self.rows[key]), place, mark))
+        self.first_transaction = 2
 
     @property
     def is_postgresql(self) -> bool:
@@ -74,7 +77,11 @@ class Source:
 
     def place(self) -> tuple[int, int]:
         self.position += 1
-        return (self.position - 1, self.position) if self.is_postgresql else (3, self.position)
+        if not self.is_postgresql:
+            return (3, self.position)
+        self.first_transaction -= 1
+        is_first = self.first_transaction >= 0
+        return (NO_COMMIT if is_first else self.position - 1, self.position)
 
     def write(self, key: int, name: str) -> None:
         op = "u" if key in self.rows else "c"

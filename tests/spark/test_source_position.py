@@ -11,6 +11,7 @@ from cdc_sink.change.position import SourcePosition, position_of, position_sql
 
 SHAPES = {
     "postgresql": "sequence string",
+    "postgresql/snapshot": "sequence string, snapshot string",
     "mysql": "file string, pos bigint",
     "mariadb": "file string, pos bigint",
     "oracle": "commit_scn string, txSeq bigint",
@@ -43,6 +44,11 @@ BLOCKS: dict[str, list[tuple[Any, ...]]] = {
             *('["999999999999999999","2"]', '["1234567890123456789","2"]', '["\u0661","2"]'),
         )
     ],
+    "postgresql/snapshot": [
+        (text, snapshot)
+        for text in ('["3","7"]', '[null,"7"]', '["7",null]', "[null,null]", '[null,"x"]', None)
+        for snapshot in ("false", None, "true", "first", "last", "incremental")
+    ],
     "mysql": [
         *(("binlog.000001", 4), ("binlog.1000000", 2**39 - 1), ("a.b.7", 4), ("binlog", 4)),
         *(("000003", 4), ("binlog.", 4), ("binlog.x", 4), (".5", 4), ("binlog.+3", 4), (None, 4)),
@@ -63,11 +69,12 @@ BLOCKS: dict[str, list[tuple[Any, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("connector", SHAPES)
-def test_sql_and_python_read_the_same_position(lake: Lake, connector: str) -> None:
-    names = [part.split()[0] for part in SHAPES[connector].split(", ")]
-    rows = [(number, block) for number, block in enumerate(BLOCKS[connector])]
-    shape = SHAPES[connector].replace(" ", ": ").replace(",:", ",")
+@pytest.mark.parametrize("case", SHAPES)
+def test_sql_and_python_read_the_same_position(lake: Lake, case: str) -> None:
+    connector = case.partition("/")[0]
+    names = [part.split()[0] for part in SHAPES[case].split(", ")]
+    rows = [(number, block) for number, block in enumerate(BLOCKS[case])]
+    shape = SHAPES[case].replace(" ", ": ").replace(",:", ",")
     frame = lake.spark.createDataFrame(rows, f"number int, source struct<{shape}>")
     read = frame.selectExpr("number", f"{position_sql(connector, 'source', names)} AS position")
     found = {r.number: r.position and SourcePosition(*r.position) for r in read.collect()}

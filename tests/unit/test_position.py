@@ -44,6 +44,27 @@ def test_a_null_in_a_sequence_counts_as_zero(sequence: str, expected: SourcePosi
     assert position_of("postgresql", {"sequence": sequence}) == expected
 
 
+@pytest.mark.parametrize("snapshot", ["false", None])
+def test_the_first_transaction_behind_a_new_slot_lies_behind_what_came_before_the_slot(
+    snapshot: str | None,
+) -> None:
+    """It has no commit before it; the topic may have changes of an older slot, and marks are there."""
+    before = position_of("postgresql", {"sequence": '["900","950"]', "snapshot": "false"})
+    first = position_of("postgresql", {"sequence": '[null,"1000"]', "snapshot": snapshot})
+    commit = position_of("postgresql", {"sequence": '["1010","1020"]', "snapshot": "false"})
+    assert before is not None
+    assert first is not None
+    assert commit is not None
+    assert before < first < commit
+
+
+@pytest.mark.parametrize("snapshot", ["true", "first", "last", "incremental"])
+def test_a_snapshot_row_of_a_new_slot_is_older_than_any_change(snapshot: str) -> None:
+    """Its LSN may be greater than the last commit, which is the first number of the change behind it."""
+    source = {"sequence": '[null,"1000"]', "snapshot": snapshot}
+    assert position_of("postgresql", source) == SourcePosition(0, 1000)
+
+
 @pytest.mark.parametrize(
     "sequence",
     [
