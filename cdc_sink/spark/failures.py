@@ -58,6 +58,12 @@ RULES = (
         "a second writer",
     ),
     _Rule(
+        ("is not an ancestor of", "Cannot find snapshot", "Cannot find a snapshot"),
+        CommitConflictError,
+        "the table was rolled back, or its snapshots were expired, while a batch was applied",
+        "nothing: the table is looked at again, and what became of it is said then",
+    ),
+    _Rule(
         ("NoSuchTableException",),
         CommitConflictError,
         "the table was dropped or renamed while a batch was applied",

@@ -22,6 +22,11 @@ from cdc_sink.spark.failures import as_cdc_sink_error, innermost, stumbled_after
     [
         ("org.apache.iceberg.exceptions.CommitStateUnknownException: 502", CommitUnknownError),
         ("org.apache.iceberg.exceptions.ValidationException: Found", CommitConflictError),
+        (
+            "java.lang.IllegalArgumentException: Snapshot 1 is not an ancestor of 2",
+            CommitConflictError,
+        ),
+        ("java.lang.IllegalArgumentException: Cannot find snapshot with ID 7", CommitConflictError),
         ("java.io.IOException: No space left on device", UnavailableError),
         ("java.io.FileNotFoundException: /x (Permission denied)", ConfigError),
         ("[KAFKA_DATA_LOSS.INITIAL_OFFSET_NOT_FOUND] Some data", StateError),
