@@ -49,7 +49,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(play: Play, folder: Path, asked: argparse.Namespace) -> Outcome:
     parts = (_PARTS[play.database], "kafka", "registry", "connect")
     with Stack(folder / "stack", parts=parts) as stack:
-        run = Run(stack, folder / "lake", play, say=_say, records_per_batch=asked.records_per_batch)
+        run = Run(
+            stack,
+            folder / "lake",
+            play,
+            say=_say,
+            records_per_batch=asked.records_per_batch,
+            # Drivers are stopped between two batches again and again: there has to be a moment between.
+            trigger_s=2.0 if asked.other_hands else 0.5,
+        )
         spark = create_session(run.pipeline, purpose="test", log_file=folder / "spark.log")
         try:
             return run.go(

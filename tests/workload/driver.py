@@ -33,10 +33,11 @@ class Driver:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop every table between two of its batches, as SIGTERM does."""
+        """Stop every table between two of its batches, as SIGTERM does, but all at once: it is quicker."""
         self._leave()
-        if self.running is not None:
-            self.running.stop()
+        if self.queries:
+            with ThreadPoolExecutor(len(self.queries)) as pool:
+                list(pool.map(TableQuery.stop, self.queries))
         self.running = None
 
     def kill(self) -> None:

@@ -21,6 +21,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from cdc_sink.clients.kafka import Cluster
+from cdc_sink.clients.progress import Upstream, read_facts
 from cdc_sink.errors import CdcSinkError
 from tests.workload.driver import Driver
 from tests.workload.source_hands import SourceHands
@@ -92,12 +93,12 @@ class Hands:
         self._unsaid: set[str] = set()  # tables that were set back and have not stopped yet
 
     def await_tables(self) -> None:
-        """Wait until every table is there, or stopped: before, most hands find nothing to do."""
+        """Wait until every table has rows, or stopped: before, most hands find nothing to do."""
         until = time.monotonic() + _BEGIN_S
-        wanted = {table.name for table in self.run.pipeline.tables}
         while time.monotonic() < until:
-            known = {table for table in wanted if self.tables.exists(table)}
-            if known | {one.target.table.name for one in self.driver.parked} >= wanted:
+            facts = read_facts(self.run.pipeline, Upstream.of(self.run.pipeline))
+            waits = {one.table for one in facts if not one.ledger or not one.ledger.totals.records}
+            if waits <= {one.target.where for one in self.driver.parked}:
                 return
             threading.Event().wait(1)
 
@@ -145,9 +146,9 @@ class Hands:
         if set(commands.values()) == {Command.NONE}:
             return
         self.driver.stop()
-        for table, command in commands.items():
-            if command in (Command.DELETE, Command.NEW_TOPIC):
-                self.run.change(table, on_resnapshot="delete")
+        if {Command.DELETE, Command.NEW_TOPIC} & set(commands.values()):
+            for table in self.run.pipeline.tables:  # the snapshot was of the whole of each
+                self.run.change(table.name, on_resnapshot="delete")
         renewed = [table for table, command in commands.items() if command is Command.NEW_TOPIC]
         if renewed:
             self._renew(renewed)

@@ -48,6 +48,7 @@ class Run:
     play: Play
     say: Callable[[str], None] = print
     records_per_batch: int = 200  # few, so that a short run has many ends of batches
+    trigger_s: float = 0.5
     kills: int = 0
     changes: dict[str, dict[str, object]] = field(default_factory=dict)  # of tables' settings
 
@@ -225,7 +226,7 @@ class Run:
             "defaults": {
                 "namespace": self.name,
                 "buckets": 2,
-                "trigger_s": 0.5,
+                "trigger_s": self.trigger_s,
                 "max_records_per_batch": self.records_per_batch,
             },
             "tables": [

@@ -35,7 +35,7 @@ def command_of(remedy: str) -> Command:
         return Command.TAKE_OVER
     if "on_resnapshot" in remedy:
         return Command.DELETE
-    if "`generation`" in remedy and "snapshot" in remedy:
+    if "snapshot" in remedy and ("`generation`" in remedy or "a new topic" in remedy):
         return Command.NEW_TOPIC
     if "backfill" in remedy:
         return Command.BACKFILL

@@ -29,7 +29,9 @@ class TableHands:
             return ""
         steps = draw.randrange(len(older))
         snapshot = older[steps]
-        self._run(f"CALL {self._catalog}.system.rollback_to_snapshot('{table}', {snapshot})")
+        self._run(
+            f"CALL {self._catalog}.system.rollback_to_snapshot('{self._catalog}.{table}', {snapshot})"
+        )
         return f"{steps + 1} snapshots back, to {snapshot}"
 
     def exists(self, table: str) -> bool:
@@ -48,7 +50,7 @@ class TableHands:
         if not self.exists(table):
             return ""
         self._run(
-            f"CALL {self._catalog}.system.rewrite_data_files(table => '{table}', "
+            f"CALL {self._catalog}.system.rewrite_data_files(table => '{self._catalog}.{table}', "
             "options => map('rewrite-all', 'true'))"
         )
         return "rewritten"
@@ -59,7 +61,7 @@ class TableHands:
             return ""
         left = draw.choice((1, 1, 3))
         self._run(
-            f"CALL {self._catalog}.system.expire_snapshots(table => '{table}', "
+            f"CALL {self._catalog}.system.expire_snapshots(table => '{self._catalog}.{table}', "
             f"retain_last => {left}, older_than => TIMESTAMP '2099-01-01 00:00:00')"
         )
         return f"{left} snapshots left"
