@@ -93,11 +93,15 @@ class Hands:
         self._unsaid: set[str] = set()  # tables that were set back and have not stopped yet
 
     def await_tables(self) -> None:
-        """Wait until every table has rows, or stopped: before, most hands find nothing to do."""
+        """Wait until every topic that is there has its table, or stopped: before, hands find nothing."""
         until = time.monotonic() + _BEGIN_S
         while time.monotonic() < until:
             facts = read_facts(self.run.pipeline, Upstream.of(self.run.pipeline))
-            waits = {one.table for one in facts if not one.ledger or not one.ledger.totals.records}
+            waits = {
+                one.table
+                for one in facts
+                if one.end_offsets and not (one.ledger and one.ledger.totals.records)
+            }
             if waits <= {one.target.where for one in self.driver.parked}:
                 return
             threading.Event().wait(1)
