@@ -10,9 +10,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,31 +24,19 @@ from cdc_sink.clients.catalog import session_properties
 from cdc_sink.clients.connect import Connect
 from cdc_sink.clients.kafka import Cluster
 from cdc_sink.clients.progress import Upstream, read_facts
-from cdc_sink.clients.verify import Verification, verify
-from cdc_sink.config import Pipeline, load_config
+from cdc_sink.clients.verify import verify
+from cdc_sink.config import load_config
 from cdc_sink.errors import UnavailableError
-from cdc_sink.spark.stream import RunningPipeline, start
 from cdc_sink.stack.stack import Stack
-from cdc_sink.table.status import TableFacts
+from tests.workload.calm import Calm
+from tests.workload.driver import Driver
+from tests.workload.hands import Hands
+from tests.workload.outcome import SETTLE_LIMIT_S, Outcome, is_applied
 from tests.workload.player import Play, Player
 
 FIRST_S = 3.0  # of play, before the connector comes
-SETTLE_LIMIT_S = 480.0  # ten times what two quiet cores need
 _MARKS = "marks"  # a table of its own, written to when all is played
 _PARTITIONS = 2
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of it: a comparison per table, and what stopped a table or the connector."""
-
-    verifications: tuple[Verification, ...]
-    stops: tuple[str, ...]
-
-    @property
-    def is_equal(self) -> bool:
-        """Whether every table equals its source, and nothing stopped."""
-        return not self.stops and all(one.equal for one in self.verifications)
 
 
 @dataclass
@@ -60,7 +48,9 @@ class Run:
     play: Play
     say: Callable[[str], None] = print
     records_per_batch: int = 200  # few, so that a short run has many ends of batches
+    trigger_s: float = 0.5
     kills: int = 0
+    changes: dict[str, dict[str, object]] = field(default_factory=dict)  # of tables' settings
 
     def __post_init__(self) -> None:
         """Make the tables and the configuration."""
@@ -71,6 +61,9 @@ class Run:
         with closing(server.connect(self.name)) as connection, connection.cursor() as cursor:
             cursor.execute(f"CREATE TABLE {_MARKS} (id int PRIMARY KEY)")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._configure()
+
+    def _configure(self) -> None:
         path = self.folder / "pipeline.yaml"
         path.write_text(yaml.safe_dump(self._settings()))
         self.pipeline = load_config(path)
@@ -84,25 +77,50 @@ class Run:
     def _schema(self) -> str:
         return "public" if self.play.database == "postgresql" else self.name
 
-    def go(self, spark: SparkSession, seconds: float, *, kill_every_s: float) -> Outcome:
-        """Play for so long, then compare."""
+    def go(
+        self,
+        spark: SparkSession,
+        seconds: float,
+        *,
+        kill_every_s: float,
+        kinds: Sequence[str] = (),
+        hand_every_s: float = 10.0,
+    ) -> Outcome:
+        """Play for so long, then compare; with `kinds` of other hands, these act meanwhile."""
         for key, value in session_properties(self.pipeline.catalog).items():
             if key != "spark.sql.extensions":
                 spark.conf.set(key, value)
-        self._play(FIRST_S, alters=False)
-        self.stack.add_connector(self.name, self._connector())
-        with _streaming(self.pipeline, spark) as running:
-            self._play(
-                seconds, alters=True, meanwhile=lambda left_s: self._kill(kill_every_s, left_s)
-            )
-            self.say(f"played: {self.player.counts}, Connect killed {self.kills} times")
-            outcome = self._settle(running)
+        self.play_for(FIRST_S, alters=False)
+        self.stack.add_connector(self.name, self.connector())
+        driver = Driver(spark)
+        driver.start(self.pipeline)
+        try:
+            if kinds:
+                outcome = self._with_hands(Hands(self, driver, kinds, hand_every_s), seconds)
+            else:
+                outcome = self._alone(driver, seconds, kill_every_s)
+        finally:
+            driver.stop()
         self.stack.remove_connector(self.name)
         return outcome
 
-    def _play(
+    def _alone(self, driver: Driver, seconds: float, kill_every_s: float) -> Outcome:
+        self.play_for(
+            seconds, alters=True, meanwhile=lambda left_s: self._kill(kill_every_s, left_s)
+        )
+        self.say(f"played: {self.player.counts}, Connect killed {self.kills} times")
+        return self._settle(driver)
+
+    def _with_hands(self, hands: Hands, seconds: float) -> Outcome:
+        hands.await_tables()
+        self.play_for(seconds, alters=True, meanwhile=hands.step)
+        self.say(f"played: {self.player.counts}")
+        return Calm(hands).outcome()
+
+    def play_for(
         self, seconds: float, *, alters: bool, meanwhile: Callable[[float], None] | None = None
     ) -> None:
+        """Play for so long; `meanwhile` is called again and again with the seconds left."""
         until = time.monotonic() + seconds
         self.player.start(alters=alters)
         try:
@@ -125,41 +143,64 @@ class Run:
             self.say(f"Connect killed, {left_s - wait_s:.0f} s left")
             self.stack.restart("connect")
 
-    def _settle(self, running: RunningPipeline) -> Outcome:
+    def _settle(self, driver: Driver) -> Outcome:
         """Wait until all is delivered and applied, or something stopped; then compare once."""
-        with closing(self._server.connect(self.name)) as connection, connection.cursor() as cursor:
-            cursor.execute(f"INSERT INTO {_MARKS} VALUES (1)")  # after all others: the log's end
+        self.mark(1)
         until = time.monotonic() + SETTLE_LIMIT_S
         cluster = Cluster(self.pipeline.kafka)
         while (left := self._left(cluster)) and time.monotonic() < until:
-            if stops := self._stops(running):
+            if stops := self._stops(driver):
                 return Outcome(tuple(verify(self.pipeline)), stops)
             threading.Event().wait(1)
         if left:
             left = f"after {SETTLE_LIMIT_S:g} s, {left}"
-            return Outcome(tuple(verify(self.pipeline)), (left, *self._stops(running)))
-        return Outcome(tuple(verify(self.pipeline)), self._stops(running))
+            return Outcome(tuple(verify(self.pipeline)), (left, *self._stops(driver)))
+        return Outcome(tuple(verify(self.pipeline)), self._stops(driver))
 
     def _left(self, cluster: Cluster) -> str:
         """Say what is still under way; nothing when all was delivered and applied."""
-        marks = f"{self.name}.{self._schema}.{_MARKS}"
+        marks = self.marks_topic
         try:
             if cluster.topic(marks) is None or not sum(cluster.end_offsets(marks).values()):
                 return "the connector has not delivered all"
             facts = read_facts(self.pipeline, Upstream.of(self.pipeline))
         except UnavailableError:  # a topic just made has no leader yet
             return "Kafka does not answer"
-        late = [one.table for one in facts if one.failures or not _is_applied(one)]
+        late = [one.table for one in facts if one.failures or not is_applied(one)]
         return f"not applied: {', '.join(late)}" if late else ""
 
-    def _stops(self, running: RunningPipeline) -> tuple[str, ...]:
+    def _stops(self, driver: Driver) -> tuple[str, ...]:
         status = Connect(self.stack.connect_url).status(self.name) or {}
         failed = [f"{self.name}: {part} FAILED" for part, is_ in status.items() if is_ == "FAILED"]
-        return (*(f"{q.error}" for q in running.queries if q.state == "parked"), *failed)
+        return (*(f"{query.error}" for query in driver.parked), *failed)
+
+    def mark(self, number: int) -> None:
+        """Write after all others: where the log ends."""
+        with closing(self.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(f"INSERT INTO {_MARKS} VALUES ({number})")
 
     # --- settings ---------------------------------------------------------------------------
 
-    def _connector(self) -> dict[str, str]:
+    def connect(self) -> Any:
+        """Open a connection to the database, on which each statement commits by itself."""
+        return self._server.connect(self.name)
+
+    @property
+    def marks_topic(self) -> str:
+        """Where the marks arrive."""
+        return self.topic(_MARKS)
+
+    def topic(self, table: str) -> str:
+        """The topic of a source table."""
+        return f"{self.name}.{self._schema}.{table}"
+
+    def change(self, table: str, **settings: object) -> None:
+        """Change settings of a table, by its target's name, for drivers that start from now on."""
+        topic = self.pipeline.table(table).topic
+        self.changes[topic] = self.changes.get(topic, {}) | settings
+        self._configure()
+
+    def connector(self) -> dict[str, str]:
         tables = [f"{self._schema}.{name}" for name in (*self.player.tables, _MARKS)]
         if self.play.database == "postgresql":
             return self.stack.postgres_connector(
@@ -185,13 +226,14 @@ class Run:
             "defaults": {
                 "namespace": self.name,
                 "buckets": 2,
-                "trigger_s": 0.5,
+                "trigger_s": self.trigger_s,
                 "max_records_per_batch": self.records_per_batch,
             },
             "tables": [
                 {
-                    "topic": f"{self.name}.{self._schema}.{name}",
+                    "topic": self.topic(name),
                     "source": {"database": "source", "table": f"{self._schema}.{name}"},
+                    **self.changes.get(self.topic(name), {}),
                 }
                 for name in self.player.tables
             ],
@@ -206,22 +248,3 @@ class Run:
                 }
             },
         }
-
-
-def _is_applied(facts: TableFacts) -> bool:
-    if facts.ledger is None:
-        return not any((facts.end_offsets or {}).values())
-    return dict(facts.ledger.next_offsets) == facts.end_offsets
-
-
-@contextmanager
-def _streaming(pipeline: Pipeline, spark: SparkSession) -> Iterator[RunningPipeline]:
-    """The pipeline, supervised in a thread while the block runs."""
-    running, stop = start(pipeline, spark), threading.Event()
-    thread = threading.Thread(target=running.run, args=(stop,))
-    thread.start()
-    try:
-        yield running
-    finally:
-        stop.set()
-        thread.join()
