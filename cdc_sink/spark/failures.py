@@ -44,6 +44,14 @@ RULES = (
         "what the other one committed is left out by the ledger",
     ),
     _Rule(
+        ("STATE_STORE_CHECKPOINT_LOCATION_NOT_EMPTY",),
+        ConfigError,
+        "the driver was killed while Spark wrote the first offsets of this checkpoint: Spark refuses the folder, "
+        "which holds a file of no offset",
+        "set spark.sql.streaming.verifyCheckpointDirectoryEmptyOnStart=false in the session",
+        "no record was applied from this checkpoint",
+    ),
+    _Rule(
         ("CommitStateUnknownException",),
         CommitUnknownError,
         "the catalog did not say whether the table commit happened",

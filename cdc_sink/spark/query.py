@@ -53,6 +53,7 @@ RENEW_S = 15
 FIRST_BACK_OFF_S = 1.0
 LONGEST_BACK_OFF_S = 60.0
 STOP_S = 60
+EMPTY_ON_START = "spark.sql.streaming.verifyCheckpointDirectoryEmptyOnStart"
 
 
 @dataclass(frozen=True)
@@ -147,12 +148,22 @@ class TableQuery:
         if self._owns_lease and not self.is_over and now - self._renewed_at > RENEW_S:
             self._note_state(now)
 
+    @property
+    def is_in_batch(self) -> bool:
+        """A batch is being applied."""
+        running = self._query is not None and self._query.isActive
+        return running and bool(self._query.status["isTriggerActive"])
+
     def stop(self) -> None:
         """Stop between two batches; a batch that lasts longer than STOP_S is cut short, harmlessly."""
         deadline = time.monotonic() + STOP_S
+        while self.is_in_batch and time.monotonic() < deadline:
+            threading.Event().wait(0.05)
+        self.stop_now()
+
+    def stop_now(self) -> None:
+        """Stop; a batch that is being applied is cut short, harmlessly."""
         if self._query is not None and self._query.isActive:
-            while self._query.status["isTriggerActive"] and time.monotonic() < deadline:
-                threading.Event().wait(0.05)
             self._query.stop()
         if not self.is_over:
             self._enter("stopped", time.monotonic())
@@ -242,6 +253,9 @@ class TableQuery:
         else:
             stream = stream.trigger(processingTime=f"{self.target.table.trigger_s} seconds")
         self._failure = None
+        # A driver that is killed while Spark writes the very first offsets leaves a file of no offset, and
+        # Spark would refuse the folder for ever. Whose checkpoint it is, our own identity file says.
+        self.spark.conf.set(EMPTY_ON_START, "false")
         self._query = stream.start()
 
     def _claim(

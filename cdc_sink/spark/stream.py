@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from cdc_sink.config import Pipeline, Target
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.spark.failures import jvm_gone
-from cdc_sink.spark.query import Services, TableQuery
+from cdc_sink.spark.query import STOP_S, Services, TableQuery
 from cdc_sink.spark.session import activate, create_session, require_session
 
 TICK_S = 0.25
@@ -46,9 +46,15 @@ class RunningPipeline:
         return self.exit_code
 
     def stop(self) -> None:
-        """Stop every query between two of its batches."""
-        for query in self.queries:
-            query.stop()
+        """Stop every query between two batches; a batch of more than STOP_S is cut short, harmlessly."""
+        deadline, left = time.monotonic() + STOP_S, list(self.queries)
+        while left and time.monotonic() < deadline:
+            for query in [one for one in left if not one.is_in_batch]:
+                query.stop_now()
+                left.remove(query)
+            threading.Event().wait(0.05 if left else 0)
+        for query in left:
+            query.stop_now()
 
     @property
     def exit_code(self) -> int:

@@ -23,7 +23,8 @@ from cdc_sink.table.resnapshot import Before, Policy, Reads, next_run
 
 MOST_BAD_ALONE = 100
 NEW_LOG_REMEDY = (
-    "let the connector take a new snapshot into a new topic, and build a new table from it"
+    "let the connector take a new source snapshot into a new topic, and raise `generation` of this "
+    "table"
 )
 
 
