@@ -46,8 +46,8 @@ RULES = (
     _Rule(
         ("STATE_STORE_CHECKPOINT_LOCATION_NOT_EMPTY",),
         ConfigError,
-        "the driver was killed while Spark wrote the first offsets of this checkpoint: Spark refuses the folder, "
-        "which holds a file of no offset",
+        "the driver was killed while Spark wrote the first offsets of this checkpoint, and Spark refuses the "
+        "folder, which holds a file of no offset",
         "set spark.sql.streaming.verifyCheckpointDirectoryEmptyOnStart=false in the session",
         "no record was applied from this checkpoint",
     ),
