@@ -58,6 +58,13 @@ INCIDENTS = (
         "stop the other one, or give this connector a slot.name of its own; then " + _RESTART,
     ),
     Incident(
+        r"internal schema size \d+, but (?:row|before|after) size \d+",
+        "the binary log has a row without all of its columns: a session wrote it with another "
+        "binlog_row_image than FULL, or the schema history is not that of the log",
+        "take the right to set binlog_row_image from the program that did; the connector can't read the row: "
+        + _ANEW,
+    ),
+    Incident(
         r"(?:db|schema) history topic (?:or its content )?is (?:fully or partially )?missing|"
         r"database schema history (?:couldn't|could not) be (?:recovered|found)|"
         r"whose schema isn't known to this connector",

@@ -176,8 +176,10 @@ class Plan:
     ) -> Plan:
         """The same, with a ledger that knows the columns that only snapshot rows had.
 
+        In:     held, the table's columns; one that was made for this very batch has them from it.
         Raises: SchemaError when changes come that don't have one of them.
         """
+        held = held if before.schema_ids else ()
         ids = Ids(facts.read_ids, facts.stream_ids, before.schema_ids)
         found = read_only_after(before.read_only, held, sent, ids, where)
         return Plan(self.step, replace(self.ledger, read_only=found))

@@ -55,6 +55,12 @@ TRACES = [
         "schema history topic is gone",
     ),
     (
+        DEBEZIUM
+        + "Error processing row in minimal, internal schema size 3, but row size 1 , restart connector with "
+        "schema recovery mode.",
+        "a row without all of its columns",
+    ),
+    (
         'PSQLException: FATAL: password authentication failed for user "debezium"',
         "refuses its user",
     ),

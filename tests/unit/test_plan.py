@@ -160,7 +160,7 @@ def test_changes_below_the_mark_that_are_newer_than_all_applied_mean_a_reset_sou
     facts = dataclasses.replace(UPDATES, redelivered=3, newest_redelivered_ts_ms=1001)
     with pytest.raises(StateError, match="the source's log began again") as refused:
         plan_batch(facts, ledger, is_empty=False, folded_exactly=True, where="shop.t")
-    assert "new snapshot into a new topic" in refused.value.remedy
+    assert "new source snapshot into a new topic" in refused.value.remedy
     again = dataclasses.replace(facts, newest_redelivered_ts_ms=1000)
     plan = plan_batch(again, ledger, is_empty=False, folded_exactly=True, where="shop.t")
     assert plan.step is Step.MERGE
