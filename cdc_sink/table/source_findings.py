@@ -153,9 +153,18 @@ def check_log(
         yield Finding(
             where,
             "error",
-            f"binlog_row_image is {image}: columns that an update leaves as they are arrive as NULL",
+            f"binlog_row_image is {image}: the connector can't read rows without all of their columns",
             "SET GLOBAL binlog_row_image = 'FULL' at the source, and in its configuration file",
             1,
+        )
+    prepared = log.variables.get("Com_xa_prepare", "0")
+    if prepared != "0":
+        yield Finding(
+            where,
+            "warning",
+            f"XA PREPARE was called {prepared} times since the server started: the connector sends the "
+            "changes then, and an XA ROLLBACK does not take them back",
+            f"let the programs end what they prepared by XA COMMIT; {_VERIFY}",
         )
     if connector is not None:
         yield from _check_files(connector, log.files, offset)

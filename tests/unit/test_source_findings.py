@@ -110,3 +110,13 @@ def test_a_log_that_lacks_values_is_an_error(
     found = list(check_log(None, "database my", LogReading(variables=variables), None))
     assert [one.level for one in found] == ["error"] * len(expected)
     assert all(said in one.saw for one, said in zip(found, expected, strict=True))
+
+
+def test_prepared_transactions_are_warned_of_since_a_rollback_behind_them_is_not_sent() -> None:
+    def said(count: str) -> list[tuple[str, bool]]:
+        reading = LogReading(variables={"Com_xa_prepare": count})
+        found = check_log(None, "database my", reading, None)
+        return [(one.level, "XA PREPARE was called 7 times" in one.saw) for one in found]
+
+    assert said("0") == []
+    assert said("7") == [("warning", True)]

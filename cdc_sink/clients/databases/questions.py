@@ -45,6 +45,7 @@ ORDER BY ordinal_position
 _MY_VARIABLES = """
 SHOW GLOBAL VARIABLES WHERE Variable_name IN ('binlog_row_image', 'binlog_row_value_options')
 """
+_MY_XA = "SHOW GLOBAL STATUS LIKE 'Com_xa_prepare'"
 _ACTS = ("CASCADE", "SET NULL", "SET DEFAULT")
 
 
@@ -108,7 +109,8 @@ def read_log(open_one: Asked, database: Database, settings: Mapping[str, str]) -
             for active, status, at in found
         ]
         return LogReading(slot=readings[0] if readings else None, is_postgresql=bool(settings))
-    variables = {str(name): str(value) for name, value in open_one.ask(_MY_VARIABLES)}
+    told = (*open_one.ask(_MY_VARIABLES), *open_one.ask(_MY_XA))
+    variables = {str(name): str(value) for name, value in told}
     try:
         files = [str(row[0]) for row in open_one.ask("SHOW BINARY LOGS")]
     except ConfigError:
