@@ -224,15 +224,22 @@ class Topic:
     def write_as(self, table: SourceTable) -> int:
         """From now on records are written with another version of the table; its schema id."""
         self.table = table
-        values = json.dumps(table.value_schema())
-        same = [i for i, text in self.registry.texts.items() if text == values]
-        self.value_id = same[0] if same else self.registry.register(table.value_schema())
+        self.value_id = self.registry.register(table.value_schema())
         if not table.key:
             return self.value_id
         keys = json.dumps(table.key_schema())
         known = [i for i, text in self.registry.texts.items() if text == keys]
         self.key_id = known[0] if known else self.registry.register(table.key_schema())
         return self.value_id
+
+    def written_by(self, table: SourceTable) -> None:
+        """The next records are of a table that may have written before: a registry knows its schema again."""
+        known = {text: i for i, text in self.registry.texts.items()}
+        values, keys = json.dumps(table.value_schema()), json.dumps(table.key_schema())
+        if values not in known:
+            self.write_as(table)
+            return
+        self.table, self.value_id, self.key_id = table, known[values], known[keys]
 
     def send(self, event: Event, partition: int = 0) -> int:
         return self.raw(self.key(event.row), self.value(event), partition)

@@ -43,7 +43,7 @@ def rows_of(writer: Writer, column: str) -> dict[tuple[str, int], str | None]:
 
 
 def send(topic: Topic, table: SourceTable, *events: Event, partition: int = 0) -> None:
-    topic.write_as(table)
+    topic.written_by(table)
     topic.send_all(events, partition)
 
 
@@ -216,7 +216,7 @@ def test_a_second_snapshot_of_one_source_stops_unless_rows_too_many_may_stay(
 
 def test_the_truncate_of_one_source_does_not_empty_the_others(lake: Lake, name: str) -> None:
     writer, topic, first = started(lake, name, truncate="apply")
-    topic.write_as(shard("us"))
+    topic.written_by(shard("us"))
     value = topic.value(Event("t", item(1), (8, 1)))
     topic.raw(None, value)
     assert "a truncate of one source is not applied" in str(stopped(writer, first))
@@ -239,6 +239,6 @@ def test_a_tombstone_without_its_delete_is_seen_where_the_key_tells_the_source(
     lake: Lake, name: str
 ) -> None:
     writer, topic, first = started(lake, name)
-    topic.write_as(shard("us"))
+    topic.written_by(shard("us"))
     topic.tombstone(item(1))
     assert "tombstone" in str(stopped(writer, first))
