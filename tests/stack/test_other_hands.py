@@ -111,6 +111,7 @@ def test_a_rollback_or_a_drop_under_the_stream_is_named_and_one_command_goes_on(
     take_over(pipeline, lake)
     require_equal(pipeline)
     with streaming(pipeline, lake.spark) as running:
+        wait(lambda: running.queries[0].state == "running", "the query to run")
         other_program(lake, "DROP TABLE {table}")
         source.churn("fourth")
         assert "the table is gone: it was dropped or renamed" in parked(running)
