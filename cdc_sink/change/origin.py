@@ -21,7 +21,7 @@ from cdc_sink.change.quoting import literal
 # The fields of the source block that name a table, and what they are called here.
 ORIGIN_FIELDS = {"name": "name", "db": "database", "schema": "schema", "table": "table"}
 # The parts that name a source; the others say how it writes.
-IDENTITY = ("name", "database", "schema", "table")
+IDENTITY = tuple(ORIGIN_FIELDS.values())
 _SAID = {
     "record": "writer schema",
     "connector": "connector",

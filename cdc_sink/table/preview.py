@@ -56,15 +56,11 @@ def preview(
     columns = schemas.extend(current)
     keys = schemas.key_names(columns)
     require_key(identifier, keys, policy)
-    filled = schemas.sources(list(schemas.values)[-1], columns)
+    filled = {*schemas.sources(list(schemas.values)[-1], columns), *schemas.source_columns}
     return Preview(
         columns,
         keys,
         plan_evolution(current, columns, keys, policy, in_place=True) if current else (),
         versions.coming(),
-        tuple(
-            column.name
-            for column in columns
-            if column.name not in filled and column.name not in schemas.source_columns
-        ),
+        tuple(column.name for column in columns if column.name not in filled),
     )
