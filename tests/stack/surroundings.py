@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import httpx2
+
+from cdc_sink.stack.stack import Stack
+
 
 @contextmanager
 def nonsense_server() -> Iterator[str]:
@@ -46,3 +50,14 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run([*prefix, "umount", "-l", str(folder)], check=True)
+
+
+@contextmanager
+def let_through(stack: Stack) -> Iterator[None]:
+    """Let the registry take any change; in Apicurio only its own level says so, a subject's can't."""
+    address = f"{stack.registry_url}/config"
+    assert httpx2.put(address, json={"compatibility": "NONE"}).status_code == 200
+    try:
+        yield
+    finally:
+        assert httpx2.put(address, json={"compatibility": "BACKWARD"}).status_code == 200

@@ -16,6 +16,7 @@ from cdc_sink.config import Pipeline
 from cdc_sink.stack.stack import Stack
 from cdc_sink.table.findings import Finding
 from tests.stack.pipelines import Lake, require_equal, run_once, streaming, wait, wait_for_records
+from tests.stack.surroundings import let_through
 
 ITEMS = "sc_pg.public.sc_items"
 TYPED = "sc_pg.public.sc_typed"
@@ -258,17 +259,6 @@ def test_a_schema_the_registry_refuses_is_explained_by_check_and_its_remedy_help
             require_equal(pipeline)
     finally:
         stack.remove_connector("sc_no")
-
-
-@contextmanager
-def let_through(stack: Stack) -> Iterator[None]:
-    """Let the registry take any change; in Apicurio only its own level says so, a subject's can't."""
-    address = f"{stack.registry_url}/config"
-    assert httpx2.put(address, json={"compatibility": "NONE"}).status_code == 200
-    try:
-        yield
-    finally:
-        assert httpx2.put(address, json={"compatibility": "BACKWARD"}).status_code == 200
 
 
 def findings(lake: Lake) -> list[Finding]:

@@ -28,6 +28,7 @@ from cdc_sink.clients.verify import verify
 from cdc_sink.config import load_config
 from cdc_sink.errors import UnavailableError
 from cdc_sink.stack.stack import Stack
+from tests.stack.surroundings import let_through
 from tests.workload.calm import Calm
 from tests.workload.driver import Driver
 from tests.workload.hands import Hands
@@ -91,17 +92,20 @@ class Run:
             if key != "spark.sql.extensions":
                 spark.conf.set(key, value)
         self.play_for(FIRST_S, alters=False)
-        self.stack.add_connector(self.name, self.connector())
         driver = Driver(spark)
-        driver.start(self.pipeline)
-        try:
-            if kinds:
-                outcome = self._with_hands(Hands(self, driver, kinds, hand_every_s), seconds)
-            else:
-                outcome = self._alone(driver, seconds, kill_every_s)
-        finally:
-            driver.stop()
-        self.stack.remove_connector(self.name)
+        # PostgreSQL's connector, started anew, sends a type from before an ALTER again, with the NULLs that
+        # the column takes now: a schema that was never registered, and that BACKWARD refuses.
+        with let_through(self.stack):
+            self.stack.add_connector(self.name, self.connector())
+            driver.start(self.pipeline)
+            try:
+                if kinds:
+                    outcome = self._with_hands(Hands(self, driver, kinds, hand_every_s), seconds)
+                else:
+                    outcome = self._alone(driver, seconds, kill_every_s)
+            finally:
+                driver.stop()
+            self.stack.remove_connector(self.name)
         return outcome
 
     def _alone(self, driver: Driver, seconds: float, kill_every_s: float) -> Outcome:
@@ -170,8 +174,14 @@ class Run:
         return f"not applied: {', '.join(late)}" if late else ""
 
     def _stops(self, driver: Driver) -> tuple[str, ...]:
-        status = Connect(self.stack.connect_url).status(self.name) or {}
-        failed = [f"{self.name}: {part} FAILED" for part, is_ in status.items() if is_ == "FAILED"]
+        here = [
+            one for one in Connect(self.stack.connect_url).connectors() if one.name == self.name
+        ]
+        failed = [
+            f"{self.name}: {part} FAILED: {trace}"
+            for one in here
+            for part, trace in one.failed.items()
+        ]
         return (*(f"{query.error}" for query in driver.parked), *failed)
 
     def mark(self, number: int) -> None:
