@@ -18,7 +18,7 @@ from pyspark.sql.avro.functions import from_avro
 from cdc_sink.change.envelope import reader_schema, spark_schema
 from cdc_sink.change.wire import PREFIX_BYTES, frame_prefix, framing_fault_sql
 from cdc_sink.spark.faults import fault_sql
-from cdc_sink.spark.projection import Projection
+from cdc_sink.spark.projection import UNAVAILABLE_NAMES, Projection
 from cdc_sink.table.columns import Column
 from cdc_sink.table.writer_schemas import WriterSchemas
 
@@ -80,7 +80,7 @@ def decode(
          `order: kafka`), `after` struct of `columns` (null for deletes), `unavailable` (names of columns that
          hold Debezium's placeholder), `position` struct<hi,lo> (null where none can be read, and with
          `order: kafka`), `source_ts`, `snapshot`, `topic`, `partition`, `offset`, `schema_id`, `origin`
-         struct (which table of which source; see change/origin.py).
+         (which table of which source, one text; see change/origin.py).
          For a table of events `key` is null, and `after` of a delete has the key's columns; without a key,
          the row before.
          With `sets_aside` (slower, and `records` need `timestamp` and `headers`; `raw` where they were
@@ -95,7 +95,7 @@ def decode(
     decoded = _decoded(records, projected)
     if sets_aside:
         decoded = decoded.withColumn("fault", F.expr(projected.fault()))
-    return decoded.selectExpr(
+    changes = decoded.selectExpr(
         f"{projected.key()} AS key",
         f"{projected.op()} AS op",
         f"{projected.after()} AS after",
@@ -110,6 +110,7 @@ def decode(
         f"{projected.origin()} AS origin",
         *(("fault", "raw", f"{projected.old_key()} AS old_key") if sets_aside else ()),
     )
+    return changes.withColumn("unavailable", F.expr(UNAVAILABLE_NAMES))
 
 
 def log_names(

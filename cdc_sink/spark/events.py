@@ -55,6 +55,7 @@ class EveryEvent(Folding):
             exact=True,
             every=True,
             ignores_truncates=self.options.ignores_truncates,
+            needs_position=self.options.needs_position,
             by=self.lanes(ledger),
         )
         return fold(events, ledger.high_water, sorted(ledger.next_offsets), options)

@@ -6,6 +6,7 @@ No pass of its own: Spark observes them while the fold's one job runs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import Column
@@ -14,14 +15,12 @@ from pyspark.sql import functions as F
 from cdc_sink.change.origin import Origin
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.quoting import literal
-from cdc_sink.spark.reads import passing_reads, reads_of
+from cdc_sink.spark.reads import READ_AT, passing_reads, reads_of
 from cdc_sink.table.dead_letters import KEY_QUARANTINED
 from cdc_sink.table.many_sources import Lanes, SourceFacts, source_sql
 from cdc_sink.table.plan import BatchFacts
 
 IS_STREAM = "op <> 'r'"
-# The time of what an earlier batch applied: that is in the ledger, that of this batch not yet.
-_APPLIED_TS = "IF(was_applied, source_ts, NULL)"
 _OF_RECORDS = (
     "records",
     "tombstones",
@@ -45,72 +44,94 @@ _OF_KEYS = (
 )
 
 
-def passing(
-    partitions: Sequence[int], has_aside: bool, exact: bool, by: Lanes | None = None
-) -> list[Column]:
-    """What to observe of the changes before the fold; `by`: they have a `lane`, see many_sources.py."""
-    stream_position = f"CASE WHEN {IS_STREAM} AND aside IS NULL THEN position END"
-    falling_ts = "IF(begins_again, source_ts, NULL)" if exact else "CAST(NULL AS TIMESTAMP)"
+@dataclass(frozen=True)
+class Passing:
+    """What changes have before the fold, by the SQL of it.
+
+    Names of columns, or expressions over the columns of `decode`: a column more would be written for every
+    row, and by the generated method that decodes it, which is not compiled above a size.
+    `stale`: an earlier batch applied it, or an earlier record of this one. `was_applied`: an earlier
+    batch. `begins_again`: its log did. `deleted`: see tombstones.py. `by`: there is a `lane`, see
+    many_sources.py.
+    """
+
+    stale: str
+    was_applied: str
+    begins_again: str = "false"
+    deleted: str = "CAST(NULL AS BIGINT)"
+    has_aside: bool = False
+    by: Lanes | None = None
+
+
+def passing(partitions: Sequence[int], has: Passing) -> list[Column]:
+    """What to observe of the changes before the fold."""
+    by = has.by
+    # The time of what an earlier batch applied: that is in the ledger, that of this batch not yet.
+    applied_ts = f"IF({has.was_applied}, source_ts, NULL)"
+    falling_ts = f"IF({has.begins_again}, source_ts, NULL)"
     place, places = ("partition", partitions) if by is None else ("lane", by.of(partitions))
+    is_change = f"{IS_STREAM} AND aside IS NULL"
+    found = {
+        "records": "count(1)",
+        "tombstones": _count("op IS NULL AND aside IS NULL"),
+        "redelivered": _count(f"({has.stale}) AND aside IS NULL"),
+        "dead_letters": "count(aside)",
+        "bad_records": _count(f"NOT startswith(aside, '{KEY_QUARANTINED}')"),
+        # Without `aside` no truncate gets here.
+        "truncates": _count(f"op = 't' AND NOT ({has.stale})" if has.has_aside else "false"),
+        "reads": _count("op = 'r'"),
+        "highest_partition": "max(partition)",
+        "schema_ids": "collect_set(schema_id)",
+        "read_ids": "collect_set(IF(op = 'r', schema_id, NULL))",
+        "stream_ids": f"collect_set(IF({IS_STREAM}, schema_id, NULL))",
+        "newest_source_ts_ms": "unix_millis(max(source_ts))",
+        "newest_redelivered_ts_ms": f"unix_millis(max({applied_ts}))",
+        "newest_falling_ts_ms": f"unix_millis(max({falling_ts}))",
+        **_passing_origins(by, applied_ts, falling_ts),
+        **passing_reads(partitions),
+    }
+    for p in partitions:
+        found[f"end{p}"] = (
+            f"max(IF(partition = {p}, struct(offset, {has.deleted} AS deleted), NULL))"
+        )
+    for p in places:
+        is_here = f"{place} = {p} AND {is_change}"
+        found[f"mark{p}"] = f"max(IF({is_here}, position, NULL))"
+        found[f"last{p}"] = f"max_by(position, IF({is_here}, offset, NULL))"
+    return _columns(found)
+
+
+def _columns(found: Mapping[str, str]) -> list[Column]:
+    """Each in one piece of SQL: Python asks the JVM once for it."""
+    return [F.expr(f"{sql} AS {name}") for name, sql in found.items()]
+
+
+def _count(condition: str) -> str:
+    """How many rows; `count_if` would give each row a column for its condition."""
+    return f"count(IF({condition}, 1, NULL))"
+
+
+def _passing_origins(by: Lanes | None, applied_ts: str, falling_ts: str) -> dict[str, str]:
+    """What to observe of the sources that the changes come from."""
     # Of a record that can't be read nothing is known, its origin neither.
     origin = "IF(op IS NULL, NULL, origin)"
-    return [
-        F.count(F.lit(1)).alias("records"),
-        F.count_if(F.expr("op IS NULL AND aside IS NULL")).alias("tombstones"),
-        F.count_if(F.expr("stale AND aside IS NULL")).alias("redelivered"),
-        F.count(F.col("aside")).alias("dead_letters"),
-        F.count_if(F.expr(f"NOT startswith(aside, '{KEY_QUARANTINED}')")).alias("bad_records"),
-        # Without `aside` no truncate gets here.
-        F.count_if(F.expr("op = 't' AND NOT stale" if has_aside else "false")).alias("truncates"),
-        F.count_if(F.expr("op = 'r'")).alias("reads"),
-        F.max("partition").alias("highest_partition"),
-        *_passing_origins(origin, by, falling_ts),
-        F.collect_set("schema_id").alias("schema_ids"),
-        F.collect_set(F.expr("IF(op = 'r', schema_id, NULL)")).alias("read_ids"),
-        F.collect_set(F.expr(f"IF({IS_STREAM}, schema_id, NULL)")).alias("stream_ids"),
-        F.unix_millis(F.max("source_ts")).alias("newest_source_ts_ms"),
-        F.unix_millis(F.max(F.expr(_APPLIED_TS))).alias("newest_redelivered_ts_ms"),
-        F.unix_millis(F.max(F.expr(falling_ts))).alias("newest_falling_ts_ms"),
-        *passing_reads(partitions),
-        *[
-            F.max(F.expr(f"IF(partition = {p}, struct(offset, deleted), NULL)")).alias(f"end{p}")
-            for p in partitions
-        ],
-        *[
-            F.max(F.expr(f"IF({place} = {p}, {stream_position}, NULL)")).alias(f"mark{p}")
-            for p in places
-        ],
-        *[
-            F.expr(
-                f"max_by(position, IF({place} = {p} AND {IS_STREAM} AND aside IS NULL, offset, NULL))"
-            ).alias(f"last{p}")
-            for p in places
-        ],
-    ]
-
-
-def _passing_origins(origin: str, by: Lanes | None, falling_ts: str) -> list[Column]:
-    """What to observe of the sources that the changes come from."""
     if by is None:
-        return [
-            F.min(F.expr(origin)).alias("least_origin"),
-            F.max(F.expr(origin)).alias("greatest_origin"),
-        ]
-    found = [
-        F.collect_set(F.expr(origin)).alias("origins"),
-        F.count_if(F.expr("op IS NOT NULL AND lane IS NULL")).alias("unplaced"),
-    ]
+        return {"least_origin": f"min({origin})", "greatest_origin": f"max({origin})"}
+    found = {
+        "origins": f"collect_set({origin})",
+        "unplaced": _count("op IS NOT NULL AND lane IS NULL"),
+    }
     for i in by.numbers:
         of = f"IF({source_sql(i)}, {{}}, NULL)".format
-        found += [
-            F.unix_millis(F.max(F.expr(of("source_ts")))).alias(f"newest_ts{i}"),
-            F.unix_millis(F.max(F.expr(of(_APPLIED_TS)))).alias(f"redelivered_ts{i}"),
-            F.unix_millis(F.max(F.expr(of(falling_ts)))).alias(f"falling_ts{i}"),
-            F.min(F.expr(of("read_at"))).alias(f"least_run{i}"),
-            F.max(F.expr(of("read_at"))).alias(f"greatest_run{i}"),
-            F.min(F.expr(of(by.named))).alias(f"least_key{i}"),
-            F.max(F.expr(of(by.named))).alias(f"greatest_key{i}"),
-        ]
+        found |= {
+            f"newest_ts{i}": f"unix_millis(max({of('source_ts')}))",
+            f"redelivered_ts{i}": f"unix_millis(max({of(applied_ts)}))",
+            f"falling_ts{i}": f"unix_millis(max({of(falling_ts)}))",
+            f"least_run{i}": f"min({of(READ_AT)})",
+            f"greatest_run{i}": f"max({of(READ_AT)})",
+            f"least_key{i}": f"min({of(by.named)})",
+            f"greatest_key{i}": f"max({of(by.named)})",
+        }
     return found
 
 
@@ -118,26 +139,24 @@ def remaining(fills: Sequence[str], filled_in: str = "false") -> list[Column]:
     """What to observe of the folded rows."""
     lacking = "size(missing) > 0"
     unfilled = f"size(array_except(missing, array({', '.join(map(literal, fills))}))) > 0"
-    return [
-        F.count_if(F.expr(unfilled if fills else lacking)).alias("unfilled_keys"),
-        F.count_if(F.expr(lacking)).alias("lacking_keys"),
-        F.count_if(F.expr("is_unknown")).alias("unknown_keys"),
-        *[
-            F.count_if(F.expr(f"array_contains(missing, {literal(name)})")).alias(f"lacking{i}")
-            for i, name in enumerate(fills)
-        ],
-        F.count_if(F.expr("op <> 'd'")).alias("upserted_keys"),
-        F.count_if(F.expr("op = 'd'")).alias("deleted_keys"),
-        F.count_if(F.expr(f"op = 'd' AND {filled_in}")).alias("defaulted_keys"),
-        F.count_if(F.expr("op IS NULL")).alias("bare_keys"),
-        F.count_if(F.expr("is_split")).alias("split_keys"),
-        F.count_if(F.expr("is_tied")).alias("tied_keys"),
-        F.count_if(F.expr("is_overtaken")).alias("overtaken_keys"),
-    ]
+    found = {
+        "unfilled_keys": unfilled if fills else lacking,
+        "lacking_keys": lacking,
+        "unknown_keys": "is_unknown",
+        **{f"lacking{i}": f"array_contains(missing, {literal(n)})" for i, n in enumerate(fills)},
+        "upserted_keys": "op <> 'd'",
+        "deleted_keys": "op = 'd'",
+        "defaulted_keys": f"op = 'd' AND {filled_in}",
+        "bare_keys": "op IS NULL",
+        "split_keys": "is_split",
+        "tied_keys": "is_tied",
+        "overtaken_keys": "is_overtaken",
+    }
+    return _columns({name: _count(condition) for name, condition in found.items()})
 
 
-def _origins(*seen: Mapping[str, Any] | None) -> tuple[Origin, ...]:
-    return tuple(dict.fromkeys(one for one in map(Origin.of, seen) if one is not None))
+def _origins(*seen: str | None) -> tuple[Origin, ...]:
+    return tuple(Origin.read(one) for one in dict.fromkeys(seen) if one is not None)
 
 
 def _of_source(seen: Mapping[str, Any], number: int) -> SourceFacts:

@@ -39,6 +39,7 @@ class Folding:
             ignores_truncates=settings.truncate == "ignore",
             nulls_left_out=settings.unavailable_value == "set_null",
             finds_bare=settings.order == "source",
+            needs_position=settings.order == "source",
         )
 
     def lanes(self, ledger: Ledger) -> Lanes | None:

@@ -32,6 +32,32 @@ SNAPSHOT_PROPERTY = "spark.sql.iceberg.snapshot-property."
 
 
 @dataclass(frozen=True)
+class _Held:
+    """The columns of a schema, and its identifier fields in table order."""
+
+    columns: tuple[Column, ...]
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, schema: Any) -> _Held:
+        columns = tuple(
+            Column(
+                str(f.name()),
+                plain_type(str(f.type().toString())),
+                f.isRequired(),
+                added=read_added(f),
+            )
+            for f in schema.columns()
+            if f.name() != CDC_COLUMN
+        )
+        names = set(schema.identifierFieldNames())
+        return cls(columns, tuple(c.name for c in columns if c.name in names))
+
+
+_known: dict[str, _Held] = {}  # by the schema's JSON
+
+
+@dataclass(frozen=True)
 class IcebergTable:
     """A loaded table, pinned at the snapshot of its last refresh."""
 
@@ -84,17 +110,7 @@ class IcebergTable:
 
     def columns(self) -> tuple[Column, ...]:
         """The source's columns as the table holds them, without `_cdc`."""
-        fields = self.java.schema().columns()
-        return tuple(
-            Column(
-                str(f.name()),
-                plain_type(str(f.type().toString())),
-                f.isRequired(),
-                added=read_added(f),
-            )
-            for f in fields
-            if f.name() != CDC_COLUMN
-        )
+        return self._held().columns
 
     @property
     def has_cdc(self) -> bool:
@@ -108,8 +124,15 @@ class IcebergTable:
 
     def key_columns(self) -> tuple[str, ...]:
         """Names of the identifier fields, in table order."""
-        names = set(self.java.schema().identifierFieldNames())
-        return tuple(c.name for c in self.columns() if c.name in names)
+        return self._held().keys
+
+    def _held(self) -> _Held:
+        """What the schema says, read once for each text of it: each field is some calls to the JVM."""
+        schema = self.java.schema()
+        text = str(self.jvm.org.apache.iceberg.SchemaParser.toJson(schema))
+        if text not in _known:
+            _known[text] = _Held.of(schema)
+        return _known[text]
 
     def ledger(self) -> Ledger | None:
         """The ledger that holds for the rows of this instance; None when there never was one."""

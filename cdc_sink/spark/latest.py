@@ -28,22 +28,21 @@ from pyspark.sql import Column, DataFrame, Observation, Window, WindowSpec
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, MapType, StringType, StructType
 
-from cdc_sink.change.origin import ORIGIN_TYPE
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.quoting import literal, quote
-from cdc_sink.spark.facts import IS_STREAM, batch_facts, passing, remaining
+from cdc_sink.spark.facts import IS_STREAM, Passing, batch_facts, passing, remaining
 from cdc_sink.spark.faults import fault_sql
 from cdc_sink.spark.kept import release
 from cdc_sink.spark.marks import below_sql, mark_sql, offset_sql
-from cdc_sink.spark.reads import READ_AT
 from cdc_sink.spark.tombstones import (
     ADDED,
     DELETED,
     IS_ASIDE,
     IS_FINAL,
     TELLS,
+    is_bare,
     of_changes,
-    with_bare,
+    of_tombstones,
 )
 from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.many_sources import Lanes
@@ -59,9 +58,6 @@ ORDER = ("order_hi", "order_lo", "offset")
 CARRIED = (
     "key", "op", "after", "unavailable", "position", "source_ts", "partition", "offset", "schema_id"
 )  # fmt: skip
-
-# What is only counted.
-OBSERVED = ("was_applied", "origin", "snapshot", "read_at")
 
 
 def latest_per_key(changes: DataFrame) -> DataFrame:
@@ -103,6 +99,7 @@ class FoldOptions:
     `moving`: keys may lie in two partitions. `ties`: different changes may share a position.
     `filled_in`: SQL, whether a `key` holds what the connector fills in for what the log lacks.
     `finds_bare`: a tombstone without its delete is its key's row, without op; see tombstones.py.
+    `needs_position`: a change of the log without position stops the table.
     `by`: of a table of many sources the lanes that the marks are of; None where those are of partitions.
     """
 
@@ -115,6 +112,7 @@ class FoldOptions:
     ties: bool = False
     filled_in: str = "false"
     finds_bare: bool = False
+    needs_position: bool = False
     by: Lanes | None = None
 
     @property
@@ -138,32 +136,40 @@ def fold(
     has_aside = "aside" in changes.columns
     if not has_aside:
         changes = changes.withColumn("aside", F.lit(None).cast("string"))
-    for name, kind in (("origin", ORIGIN_TYPE), ("snapshot", "STRING")):
+    for name in ("origin", "snapshot"):
         if name not in changes.columns:  # made by hand, or by a transform that dropped it
-            changes = changes.withColumn(name, F.expr(f"CAST(NULL AS {kind})"))
+            changes = changes.withColumn(name, F.lit(None).cast("string"))
     if options.by is not None:
         changes = changes.withColumn("lane", F.expr(options.by.sql))
     of = options.mark_of
-    marked = (_stale_exactly if options.exact else _stale)(changes, marks, of)
-    seen, left = Observation(), Observation()
-    marked = marked.withColumn("was_applied", F.expr(below_sql(marks, of)))
-    risen = ("place", "begins_again") if options.exact else ()
-    lane = ("lane",) if options.by is not None else ()
+    below = below_sql(marks, of)
+    marked = _stale_exactly(changes, marks, of) if options.exact else changes
     finds_bare = options.finds_bare and not options.every
-    deleted = DELETED if finds_bare else "CAST(NULL AS BIGINT)"
-    marked = marked.withColumns({"deleted": F.expr(deleted), "read_at": F.expr(READ_AT)})
-    counted = marked.select(*CARRIED, *lane, *risen, *OBSERVED, "stale", "aside", "deleted")
-    counted = counted.observe(seen, *passing(partitions, has_aside, options.exact, options.by))
+    has = Passing(
+        stale="stale" if options.exact else below,
+        was_applied=below,
+        begins_again="begins_again" if options.exact else "false",
+        deleted=DELETED if finds_bare else "CAST(NULL AS BIGINT)",
+        has_aside=has_aside,
+        by=options.by,
+    )
+    seen, left = Observation(), Observation()
+    kept = marked.observe(seen, *passing(partitions, has)).withColumn("stale", F.expr(has.stale))
+    if options.needs_position:
+        kept = require_applicable(kept)
     is_kept = "(op IS NOT NULL AND aside IS NULL AND NOT stale)"
-    kept = counted.where(f"{is_kept} OR ({TELLS})" if finds_bare else is_kept)
     if finds_bare:
+        kept = kept.withColumn("deleted", F.expr(DELETED)).where(f"{is_kept} OR ({TELLS})")
         kept = kept.withColumn("is_aside", F.expr(IS_ASIDE))
+    else:
+        kept = kept.where(is_kept)
     if has_aside:  # without it no truncate gets here
         if options.ignores_truncates:
             kept = kept.where("op IS NULL OR op <> 't'")
         elif not options.every:
             kept = _after_truncate(kept)
-    kept = kept.drop("stale", "aside", "begins_again", *OBSERVED)
+    told = ("deleted", "is_aside") if finds_bare else ()
+    kept = kept.select(*CARRIED, *(("place",) if options.exact else ()), *told)
     rows = (
         (_every(kept) if options.every else _last(kept, options, ended_with or {}))
         .observe(left, *remaining(options.fills, options.filled_in))
@@ -240,15 +246,19 @@ def _last(
     split = F.min(partition).over(whole) != F.max(partition).over(whole)
     overtaken = F.col("offset") < F.max(offset).over(whole)
     ordered = ordered.withColumns(
-        {"is_split": split, "is_overtaken": F.lit(False) if options.exact else overtaken}
+        {
+            "newest": F.row_number().over(newest_first),
+            "is_split": split,
+            "is_overtaken": F.lit(False) if options.exact else overtaken,
+            **(of_tombstones(whole) if options.finds_bare else {}),
+        }
     )
     ordered = ordered.withColumn("is_tied", _is_tied(ordered, len(names), options))
     if options.fills:
         ordered = _with_images(ordered, whole, options)
     if options.finds_bare:
-        ordered = with_bare(ordered, whole, ended_with or {})
-    numbered = ordered.withColumn("newest", F.row_number().over(newest_first))
-    newest = numbered.where(IS_FINAL if options.finds_bare else "newest = 1")
+        ordered = ordered.withColumn("is_bare", F.expr(is_bare(ended_with or {})))
+    newest = ordered.where(IS_FINAL if options.finds_bare else "newest = 1")
     return _filled(newest.drop(*ADDED), options)
 
 
@@ -358,10 +368,6 @@ def require_applicable(changes: DataFrame) -> DataFrame:
         f"CAST({no_position} AS STRING) ELSE op END"
     )
     return changes.withColumn("op", F.expr(op))
-
-
-def _stale(changes: DataFrame, marks: Mapping[int, SourcePosition], of: str) -> DataFrame:
-    return changes.withColumn("stale", F.expr(below_sql(marks, of)))
 
 
 def _stale_exactly(changes: DataFrame, marks: Mapping[int, SourcePosition], of: str) -> DataFrame:

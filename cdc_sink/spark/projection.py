@@ -15,17 +15,21 @@ from cdc_sink.change.avro_schema import decimal_digits
 from cdc_sink.change.avro_types import decimal_type, set_aside, unavailable_sql
 from cdc_sink.change.envelope import AvroField
 from cdc_sink.change.flattened import envelope_sql
-from cdc_sink.change.origin import ORIGIN_TYPE, origin_sql, source_text_sql
+from cdc_sink.change.origin import origin_sql, source_text_sql
 from cdc_sink.change.position import has_log_files, log_sql, of_log_sql, position_sql
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.change.type_rules import OPEN_SCALE
 from cdc_sink.change.wire import framing_fault_sql
 from cdc_sink.spark.faults import fault_sql
 from cdc_sink.table.columns import Column, spark_type
-from cdc_sink.table.writer_schemas import WriterSchemas
+from cdc_sink.table.writer_schemas import Source, WriterSchemas
 
 OLD_KEY = "__debezium.oldkey"
 NO_POSITION = "CAST(NULL AS STRUCT<hi: BIGINT, lo: BIGINT>)"
+BETWEEN = "\x1f"  # names of columns
+UNAVAILABLE_NAMES = (
+    f"IF(unavailable = '', CAST(array() AS ARRAY<STRING>), split(unavailable, {literal(BETWEEN)}))"
+)
 JSON_OPTIONS = "map('allowUnquotedControlChars', 'true')"
 
 
@@ -231,6 +235,8 @@ class Projection:
     def row(self, i: int, name: str) -> str:
         """A row image of the envelope."""
         sources = self.schemas.sources(i, self.columns)
+        if self.is_as_sent(sources):
+            return f"v{i}.{name}"
         fault = set_aside if self.sets_aside else None
         return self.filled(
             self.older(i)
@@ -244,6 +250,16 @@ class Projection:
                 )
                 for column, source in sources.items()
             }
+        )
+
+    def is_as_sent(self, sources: Mapping[str, Source]) -> bool:
+        """The decoded row has the table's columns, in their order and of their types: nothing is to be made.
+
+        Made anew, each column is a hundred bytes of the decoding stage, which is not compiled above a size.
+        """
+        sent = [(name, source.field.decoded_name) for name, source in sources.items()]
+        return sent == [(c.name, c.name) for c in self.columns] and all(
+            source.sql("sent", self.types[name]) == "sent" for name, source in sources.items()
         )
 
     def older(self, i: int) -> dict[str, str]:
@@ -289,7 +305,10 @@ class Projection:
         return f"STRUCT<{columns}>"
 
     def unavailable(self) -> str:
-        """Names of the columns that hold Debezium's placeholder instead of a value."""
+        """Names of the columns that hold Debezium's placeholder instead of a value, as one text.
+
+        A text first, since each test stands in the code once then; `UNAVAILABLE_NAMES` makes an array of it.
+        """
 
         def names(i: int) -> str:
             tests = {
@@ -300,15 +319,12 @@ class Projection:
             }
             found = {name: sql for name, sql in tests.items() if sql}
             if not found or self.schemas.envelopes[i].connector in ("mysql", "mariadb"):
-                return "CAST(array() AS ARRAY<STRING>)"
-            listed = ", ".join(f"CASE WHEN {sql} THEN {literal(n)} END" for n, sql in found.items())
-            return (
-                f"CASE WHEN {self.whole(i)} THEN CAST(array() AS ARRAY<STRING>) "
-                f"WHEN {' OR '.join(found.values())} THEN array_except(array({listed}), array(NULL)) "
-                "ELSE CAST(array() AS ARRAY<STRING>) END"
-            )
+                return "''"
+            listed = ", ".join(f"IF({sql}, {literal(n)}, NULL)" for n, sql in found.items())
+            named = f"concat_ws({literal(BETWEEN)}, {listed})"
+            return f"IF({self.whole(i)}, '', {named})"
 
-        return self.per_schema(names, "CAST(NULL AS ARRAY<STRING>)")
+        return self.per_schema(names, "CAST(NULL AS STRING)")
 
     def whole(self, i: int) -> str:
         """True for a change that no value can be left out of: what looks like the placeholder is data.
@@ -358,7 +374,7 @@ class Projection:
             fields = envelope.source_fields
             return origin_sql(envelope.name, envelope.connector, f"v{i}.source", fields)
 
-        return self.per_schema(told, f"CAST(NULL AS {ORIGIN_TYPE})")
+        return self.per_schema(told, "CAST(NULL AS STRING)")
 
     def source_ts(self) -> str:
         """When the source says the change happened: for freshness only, never an order."""

@@ -5,33 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyspark.sql import Column
-from pyspark.sql import functions as F
-
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.quoting import literal
 from cdc_sink.table.resnapshot import ENDS_RUN, OF_RUN, Reads
 
+# The position of its run, for a row of a whole source snapshot; null for all else.
 READ_AT = f"IF(op = 'r' AND snapshot IN ({', '.join(map(literal, OF_RUN))}), position, NULL)"
-_ENDED_AT = f"IF(snapshot IN ({', '.join(map(literal, ENDS_RUN))}), read_at, NULL)"
+_ENDED_AT = f"IF(snapshot IN ({', '.join(map(literal, ENDS_RUN))}), {READ_AT}, NULL)"
 
 
-def passing_reads(partitions: Sequence[int]) -> list[Column]:
-    """What to observe of snapshot rows; changes have `read_at`, their run's position."""
+def passing_reads(partitions: Sequence[int]) -> dict[str, str]:
+    """What to observe of snapshot rows, as SQL by name."""
     # The greatest of position and negated offset is the newest run, and its first row.
-    begins = "struct(read_at.hi AS hi, read_at.lo AS lo, -offset AS before)"
-    return [
-        F.min("read_at").alias("least_run"),
-        F.min(F.expr(_ENDED_AT)).alias("least_end"),
-        F.max(F.expr(_ENDED_AT)).alias("greatest_end"),
-        F.min(F.expr("IF(op <> 'r' AND aside IS NULL, position, NULL)")).alias("least_stream"),
-        *[
-            F.max(F.expr(f"IF(partition = {p} AND read_at IS NOT NULL, {begins}, NULL)")).alias(
-                f"run{p}"
-            )
+    begins = "struct(position.hi AS hi, position.lo AS lo, -offset AS before)"
+    return {
+        "least_run": f"min({READ_AT})",
+        "least_end": f"min({_ENDED_AT})",
+        "greatest_end": f"max({_ENDED_AT})",
+        "least_stream": "min(IF(op <> 'r' AND aside IS NULL, position, NULL))",
+        **{
+            f"run{p}": f"max(IF(partition = {p} AND {READ_AT} IS NOT NULL, {begins}, NULL))"
             for p in partitions
-        ],
-    ]
+        },
+    }
 
 
 def reads_of(seen: Mapping[str, Any], partitions: Sequence[int]) -> Reads | None:

@@ -41,7 +41,7 @@ from cdc_sink.spark.failpoints import (
 from cdc_sink.spark.faults import fault_sql
 from cdc_sink.spark.folding import Folding
 from cdc_sink.spark.iceberg import IcebergTable, stamped
-from cdc_sink.spark.latest import Folded, not_in, require_applicable
+from cdc_sink.spark.latest import Folded, not_in
 from cdc_sink.spark.moving import TopicNow
 from cdc_sink.spark.resnapshot import is_due, settle
 from cdc_sink.spark.shape import Shape, key_names
@@ -113,8 +113,6 @@ class Sink:
             self.folding.deletes(table).forget()  # of an earlier phase
         failpoint(TABLE_OPENED)
         new = not_in(ledger, changes)
-        if self.target.table.order == "source":
-            new = require_applicable(new)
         new, folded, plan = self.folding.decide(new, table, ledger)
         if batch is not None:
             plan = plan.up_to(batch.end)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pyspark.sql import Column, DataFrame, WindowSpec
+from pyspark.sql import Column, WindowSpec
 from pyspark.sql import functions as F
 
 from cdc_sink.change.quoting import quote
@@ -40,7 +40,8 @@ TELLS = (
 )
 STOPS = fault_sql("'tombstone'", "CAST(NULL AS BINARY)", record="s.{}")
 IS_FINAL = "IF(is_bare, op IS NULL AND offset = tombstone AND deleted IS NULL, newest = 1 AND NOT is_aside)"
-ADDED = ("deleted", "is_aside", "is_bare", "tombstone")
+OF_KEY = ("tombstone", "last_delete", "last_image", "is_apart")
+ADDED = ("deleted", "is_aside", "is_bare", *OF_KEY)
 
 
 def of_changes(name: str) -> str:
@@ -48,32 +49,34 @@ def of_changes(name: str) -> str:
     return f"IF(is_aside, NULL, {name})"
 
 
-def with_bare(ordered: DataFrame, of_key: WindowSpec, ended_with: Mapping[int, int]) -> DataFrame:
-    """Add `is_bare`, the same for all rows of a key, and `tombstone`, the offset of its last one.
+def of_tombstones(of_key: WindowSpec) -> dict[str, Column]:
+    """Offsets of a key's last records of each kind, by their names in `is_bare`.
 
-    In: rows with `deleted` and `is_aside`; a window over all rows of the key; by partition the hash of the
-        delete that was its last record before the batch.
+    In: a window over all rows of the key; they have `deleted` and `is_aside`.
     """
 
     def last(condition: str) -> Column:
         return F.max(F.expr(f"IF({condition}, offset, NULL)")).over(of_key)
 
-    marked = ordered.withColumns(
-        {
-            "tombstone": last("op IS NULL AND deleted IS NULL"),
-            "last_delete": last("deleted IS NOT NULL"),
-            "last_image": last("NOT is_aside AND op <> 'd'"),
-            "is_apart": F.min("partition").over(of_key) != F.max("partition").over(of_key),
-        }
-    )
+    return {
+        "tombstone": last("op IS NULL AND deleted IS NULL"),
+        "last_delete": last("deleted IS NOT NULL"),
+        "last_image": last("NOT is_aside AND op <> 'd'"),
+        "is_apart": F.min("partition").over(of_key) != F.max("partition").over(of_key),
+    }
+
+
+def is_bare(ended_with: Mapping[int, int]) -> str:
+    """Whether the key's last record is a bare tombstone; the same for all rows of a key.
+
+    In: by partition the hash of the delete that was its last record before the batch.
+    """
     is_last = "tombstone IS NOT NULL AND tombstone > coalesce(last_image, -1L)"
     undeleted = (
         "(last_delete IS NULL OR (last_delete < last_image AND last_image < tombstone)) "
         f"AND NOT (last_image IS NULL AND {_ended_with(ended_with)})"
     )
-    return marked.withColumn("is_bare", F.expr(f"{is_last} AND NOT is_apart AND {undeleted}")).drop(
-        "last_delete", "last_image", "is_apart"
-    )
+    return f"{is_last} AND NOT is_apart AND {undeleted}"
 
 
 def require_not_stored(folded: Folded, table: IcebergTable, topic: str) -> None:

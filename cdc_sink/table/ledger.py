@@ -227,7 +227,7 @@ class Ledger:
                     key_schema_ids=tuple(seen.get("key_schema_ids", ())),
                     moving=Moving.from_json(seen["moving"]) if seen.get("moving") else None,
                     log=seen.get("log"),
-                    origin=Origin.of(seen.get("origin")),
+                    origin=Origin.from_json(seen.get("origin")),
                     fingerprints={int(i): f for i, f in seen.get("fingerprints", {}).items()},
                     ended_with={int(p): key for p, key in seen.get("ended_with", {}).items()},
                     run=Run.from_json(seen.get("run")),

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cdc_sink.change.origin import IDENTITY, Origin
+from cdc_sink.change.origin import Origin, identity_sql, identity_text
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.change.quoting import literal
 from cdc_sink.errors import StateError
@@ -30,7 +30,6 @@ from cdc_sink.table.resnapshot import Policy
 
 SOURCE_COLUMN: Final = "_cdc_source"
 _WIDTH: Final = 1 << 16  # more partitions than a topic has
-_BETWEEN: Final = "|/|"  # in no name of a database
 # Facts are observed by lane; 1,000 lanes cost seconds a batch.
 MOST_LANES: Final = 1_000
 
@@ -59,7 +58,7 @@ class KnownSource:
     @classmethod
     def from_json(cls, seen: Mapping[str, Any]) -> KnownSource:
         """Read what `to_json` made."""
-        origin, run = Origin.of(seen["origin"]), seen["run"]
+        origin, run = Origin.from_json(seen["origin"]), seen["run"]
         assert origin is not None
         run = None if run is None else SourcePosition(*run)
         return cls(origin, seen["newest_source_ts_ms"], run, seen["key"])
@@ -102,11 +101,10 @@ class Lanes:
         """The lane of a change that has its `origin`; null where its source is not known."""
         if not self.sources:
             return "CAST(NULL AS INT)"
-        names = ", ".join(literal(_identity(one.origin)) for one in self.sources)
+        names = ", ".join(literal(identity_text(one.origin)) for one in self.sources)
         starts = ", ".join(str(number * _WIDTH) for number in self.numbers)
-        parts = ", ".join(f"coalesce(origin.{part}, '')" for part in IDENTITY)
-        source = f"concat_ws({literal(_BETWEEN)}, {parts})"
-        return f"partition + element_at(map_from_arrays(array({names}), array({starts})), {source})"
+        numbered = f"map_from_arrays(array({names}), array({starts}))"
+        return f"partition + element_at({numbered}, {identity_sql('origin')})"
 
 
 def source_sql(number: int, lane: str = "lane") -> str:
@@ -122,7 +120,7 @@ def with_origins(
     Raises: StateError when a source is not what it was, can't be told from another one, or is one too many.
     """
     found = list(known)
-    for origin in sorted(seen, key=_identity):
+    for origin in sorted(seen, key=identity_text):
         if not any(origin.identity):
             raise _unnamed(topic, where)
         number = next(
@@ -180,10 +178,6 @@ def _one_advanced(
             raise _two_keys(known.origin, topic, where)
         key = greatest_key
     return KnownSource(known.origin, max(stamps, default=None), run, key)
-
-
-def _identity(origin: Origin) -> str:
-    return _BETWEEN.join(origin.identity)
 
 
 def _require_own_name(known: Iterable[KnownSource], origin: Origin, topic: str, where: str) -> None:

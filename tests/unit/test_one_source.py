@@ -54,8 +54,8 @@ def test_a_batch_without_changes_says_nothing_of_the_origin() -> None:
 
 
 def test_an_origin_is_read_as_it_was_written() -> None:
-    assert Origin.of(SHOP.to_json()) == SHOP
-    assert Origin.of(None) is None
+    assert Origin.from_json(SHOP.to_json()) == SHOP
+    assert Origin.from_json(None) is None
 
 
 def test_a_schema_id_that_stands_for_another_schema_stops_the_table() -> None:
