@@ -169,7 +169,10 @@ def fold(
         elif not options.every:
             kept = _after_truncate(kept)
     told = ("deleted", "is_aside") if finds_bare else ()
-    kept = kept.select(*CARRIED, *(("place",) if options.exact else ()), *told)
+    lane = (
+        () if options.by is None else ("lane",)
+    )  # for who looks at keys that the connector filled in
+    kept = kept.select(*CARRIED, *lane, *(("place",) if options.exact else ()), *told)
     rows = (
         (_every(kept) if options.every else _last(kept, options, ended_with or {}))
         .observe(left, *remaining(options.fills, options.filled_in))

@@ -104,13 +104,11 @@ class Projection:
             values = {**self.key_values(i), **self.own_source()}
             parts = [f"{literal(name)}, {sql}" for name, sql in values.items()]
             whens.append(f"WHEN k{i} IS NOT NULL THEN named_struct({', '.join(parts)})")
-        is_truncate = f"key IS NULL AND ({self.per_schema(lambda i: f'v{i}.op')}) = 't'"
+        is_truncate = f"(key IS NULL AND ({self.per_schema(lambda i: f'v{i}.op')}) = 't')"
+        fault = fault_sql(f"IF({is_truncate}, 'op', 'key')", "key", f"IF({is_truncate}, 't', NULL)")
         if self.sets_aside:
             whens.append(f"WHEN {is_truncate} THEN NULL")  # it concerns all keys
-        elif self.schemas.policy.sources == "many":  # whose keys are looked at before `op` is
-            fault = fault_sql("'op'", "value", "'t'")
-            whens.append(f"WHEN {is_truncate} THEN CAST({fault} AS STRUCT<{struct}>)")
-        fault = fault_sql("'key'", "key")
+            fault = fault_sql("'key'", "key")
         return f"CASE {' '.join(whens)} ELSE CAST({fault} AS STRUCT<{struct}>) END"
 
     def old_key(self) -> str:
@@ -235,7 +233,7 @@ class Projection:
     def row(self, i: int, name: str) -> str:
         """A row image of the envelope."""
         sources = self.schemas.sources(i, self.columns)
-        if self.is_as_sent(sources):
+        if self.schemas.envelopes[i].added is None and self.is_as_sent(sources):
             return f"v{i}.{name}"
         fault = set_aside if self.sets_aside else None
         return self.filled(

@@ -112,7 +112,8 @@ def test_every_record_is_decoded_once_per_schema_id_up_to_the_fold(lake: Lake) -
 
 
 def test_only_what_the_table_needs_is_decoded(lake: Lake) -> None:
-    decoded = changes_of(lake, interleaved())._jdf.queryExecution().analyzed().child().schema()
+    plan = changes_of(lake, interleaved())._jdf.queryExecution().analyzed()
+    decoded = plan.child().child().schema()
     source = "source:struct<ts_ms:bigint,snapshot:string,sequence:string,ts_us:bigint,"
     source += "name:string,db:string,schema:string,table:string>,op:string"
     for name, row in {
