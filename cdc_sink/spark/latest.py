@@ -168,11 +168,13 @@ def fold(
             kept = kept.where("op IS NULL OR op <> 't'")
         elif not options.every:
             kept = _after_truncate(kept)
-    told = ("deleted", "is_aside") if finds_bare else ()
-    lane = (
-        () if options.by is None else ("lane",)
-    )  # for who looks at keys that the connector filled in
-    kept = kept.select(*CARRIED, *lane, *(("place",) if options.exact else ()), *told)
+    more = [
+        *(("place",) if options.exact else ()),
+        *(("deleted", "is_aside") if finds_bare else ()),
+        # For who looks at keys that the connector filled in.
+        *(("lane",) if options.by is not None else ()),
+    ]
+    kept = kept.select(*CARRIED, *more)
     rows = (
         (_every(kept) if options.every else _last(kept, options, ended_with or {}))
         .observe(left, *remaining(options.fills, options.filled_in))
