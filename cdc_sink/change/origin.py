@@ -24,7 +24,7 @@ from cdc_sink.change.quoting import literal
 ORIGIN_FIELDS = {"name": "name", "db": "database", "schema": "schema", "table": "table"}
 # The parts that name a source; the others say how it writes.
 IDENTITY = tuple(ORIGIN_FIELDS.values())
-BETWEEN = "\x1f"
+BETWEEN = "\x1f"  # in no name of a source or of a column
 _SAID = {
     "record": "writer schema",
     "connector": "connector",

@@ -57,10 +57,10 @@ class Passing:
 
     stale: str
     was_applied: str
-    begins_again: str = "false"
-    deleted: str = "CAST(NULL AS BIGINT)"
-    has_aside: bool = False
-    by: Lanes | None = None
+    begins_again: str
+    deleted: str
+    has_aside: bool
+    by: Lanes | None
 
 
 def passing(partitions: Sequence[int], has: Passing) -> list[Column]:

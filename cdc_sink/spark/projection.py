@@ -15,7 +15,7 @@ from cdc_sink.change.avro_schema import decimal_digits
 from cdc_sink.change.avro_types import decimal_type, set_aside, unavailable_sql
 from cdc_sink.change.envelope import AvroField
 from cdc_sink.change.flattened import envelope_sql
-from cdc_sink.change.origin import origin_sql, source_text_sql
+from cdc_sink.change.origin import BETWEEN, origin_sql, source_text_sql
 from cdc_sink.change.position import has_log_files, log_sql, of_log_sql, position_sql
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.change.type_rules import OPEN_SCALE
@@ -26,7 +26,6 @@ from cdc_sink.table.writer_schemas import Source, WriterSchemas
 
 OLD_KEY = "__debezium.oldkey"
 NO_POSITION = "CAST(NULL AS STRUCT<hi: BIGINT, lo: BIGINT>)"
-BETWEEN = "\x1f"  # names of columns
 UNAVAILABLE_NAMES = (
     f"IF(unavailable = '', CAST(array() AS ARRAY<STRING>), split(unavailable, {literal(BETWEEN)}))"
 )

@@ -40,8 +40,7 @@ TELLS = (
 )
 STOPS = fault_sql("'tombstone'", "CAST(NULL AS BINARY)", record="s.{}")
 IS_FINAL = "IF(is_bare, op IS NULL AND offset = tombstone AND deleted IS NULL, newest = 1 AND NOT is_aside)"
-OF_KEY = ("tombstone", "last_delete", "last_image", "is_apart")
-ADDED = ("deleted", "is_aside", "is_bare", *OF_KEY)
+ADDED = ("deleted", "is_aside", "is_bare", "tombstone", "last_delete", "last_image", "is_apart")
 
 
 def of_changes(name: str) -> str:

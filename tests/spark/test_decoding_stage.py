@@ -35,9 +35,7 @@ def test_it_stays_below_the_size(lake: Lake, connector: str, columns: int) -> No
         {topic.key_id: topic.registry.schema(topic.key_id)},
     )
     changes = decode(topic.batch(lake.spark), schemas, schemas.extend(()))
-    largest = method_size(changes)
-    print(f"{connector}, {columns} columns: {largest} bytes")
-    assert 1_000 < largest < LIMIT
+    assert 1_000 < method_size(changes) < LIMIT
 
 
 def method_size(frame: DataFrame) -> int:

@@ -174,12 +174,10 @@ class Run:
         return f"not applied: {', '.join(late)}" if late else ""
 
     def _stops(self, driver: Driver) -> tuple[str, ...]:
-        here = [
-            one for one in Connect(self.stack.connect_url).connectors() if one.name == self.name
-        ]
         failed = [
             f"{self.name}: {part} FAILED: {trace}"
-            for one in here
+            for one in Connect(self.stack.connect_url).connectors()
+            if one.name == self.name
             for part, trace in one.failed.items()
         ]
         return (*(f"{query.error}" for query in driver.parked), *failed)
