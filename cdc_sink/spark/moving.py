@@ -8,7 +8,7 @@ dropped when the phase is over, and before another one begins; a target that is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,8 +28,9 @@ from cdc_sink.table.partitioning import Placed
 class TopicNow:
     """What a batch's writer knows of the topic besides the records.
 
-    `oldest` reads a sample of the topic's oldest records; `sampled` is the one of the batch, observed while
-    its rows passed. `sent`: the columns of the writer schemas.
+    `grew` is what the topic's oldest records tell at a table's first batch: whether keys move. `strays` are
+    records of the batch, observed while its rows passed: see key_places.py. `sent`: the columns of the writer
+    schemas.
     """
 
     partitions: int
@@ -37,8 +38,8 @@ class TopicNow:
     ends: Callable[[], Mapping[int, int]]
     log: str | None = None
     fingerprints: Mapping[int, str] = field(default_factory=dict)
-    oldest: Callable[[], Sequence[Placed]] = tuple
-    sampled: Callable[[], Sequence[Placed]] = tuple
+    grew: Moving | None = None
+    strays: Callable[[], Mapping[int, Placed | None]] = dict
     sent: SentColumns = field(default_factory=SentColumns)
 
 

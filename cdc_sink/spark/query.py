@@ -8,7 +8,6 @@ backs off and starts again; any other parks the table until the operator acts.
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +41,7 @@ from cdc_sink.spark.resnapshot import settle
 from cdc_sink.spark.sink import Sink
 from cdc_sink.spark.source import KafkaTopic, read_records
 from cdc_sink.spark.span import Span
+from cdc_sink.spark.stopping import goes_on, stop_all
 from cdc_sink.table.lease import Verdict
 from cdc_sink.table.ledger import LEDGER_KEY, Claim, Ledger
 from cdc_sink.table.moving import with_partitions
@@ -52,7 +52,6 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("cdc_sink.query")
 RENEW_S = 15
 FIRST_BACK_OFF_S = 1.0
 LONGEST_BACK_OFF_S = 60.0
-STOP_S = 60
 EMPTY_ON_START = "spark.sql.streaming.verifyCheckpointDirectoryEmptyOnStart"
 
 
@@ -155,18 +154,20 @@ class TableQuery:
         return running and bool(self._query.status["isTriggerActive"])
 
     def stop(self) -> None:
-        """Stop between two batches; a batch that lasts longer than STOP_S is cut short, harmlessly."""
-        deadline = time.monotonic() + STOP_S
-        while self.is_in_batch and time.monotonic() < deadline:
-            threading.Event().wait(0.05)
-        self.stop_now()
+        """Stop as `stop_all` says."""
+        stop_all([self])
 
-    def stop_now(self) -> None:
-        """Stop; a batch that is being applied is cut short, harmlessly."""
+    def stop_now(self) -> StateError | None:
+        """Stop; a batch that is being applied is cut short, harmlessly. The error says that it goes on."""
         if self._query is not None and self._query.isActive:
-            self._query.stop()
+            try:
+                self._query.stop()
+            except JOB_FAILED:
+                if self._query.isActive:  # else it ended a moment after Spark had looked
+                    return goes_on(self.target.where)
         if not self.is_over:
             self._enter("stopped", time.monotonic())
+        return None
 
     def _try_start(self, now: float) -> None:
         try:

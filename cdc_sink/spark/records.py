@@ -26,7 +26,7 @@ from cdc_sink.spark.faults import (
 )
 from cdc_sink.spark.iceberg import IcebergTable
 from cdc_sink.spark.inputs import Input
-from cdc_sink.spark.key_sample import KeySample
+from cdc_sink.spark.key_places import KeyPlaces
 from cdc_sink.spark.locate import JOB_FAILED, first_failing
 from cdc_sink.spark.moved_keys import Past, complete_moved
 from cdc_sink.spark.moving import TopicNow
@@ -35,8 +35,9 @@ from cdc_sink.spark.sink import Sink, ValuesLacking
 from cdc_sink.table.columns import Column
 from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.many_sources import Lanes
+from cdc_sink.table.moving import Moving, grown_before
 from cdc_sink.table.offsets import OffsetRange
-from cdc_sink.table.partitioning import Placed
+from cdc_sink.table.partitioning import Placed, counts_before, elsewhere, not_hashed
 from cdc_sink.table.plan import NEW_LOG_REMEDY, BatchFacts
 from cdc_sink.table.writer_schemas import WriterSchemas
 
@@ -159,14 +160,14 @@ class RecordWriter:
         )
         folding.named = self.schemas.router_key_sql()
         waits_for_letters = bool(ledger and ledger.quarantined) and not self.of_events
+        places = KeyPlaces()
+        now = self._now(ledger, places, columns)
         if not self._sets_aside and not waits_for_letters:
-            sample = KeySample()
-            framed = self.input.framed(self._sampled(records, sample))
+            framed = self.input.framed(self._looked_at(records, ledger, now, places))
             changes = decode(framed, self._in_use(framed), columns)
-            return self.sink.apply(changes, batch_id, self._now(sample, columns), self._batch)
+            return self.sink.apply(changes, batch_id, now, self._batch)
         with self.sink.folding.kept:
-            sample = KeySample()
-            whole = self._sampled(self.topic.whole(records), sample)
+            whole = self._looked_at(self.topic.whole(records), ledger, now, places)
             changes = self._decode_tolerantly(whole, columns)
             quarantined = None if self.of_events else self._quarantined_keys(columns)
             marked = mark_aside(changes, quarantined, self.sink.folding.kept)
@@ -178,7 +179,7 @@ class RecordWriter:
                 marks = ledger.high_water if ledger else {}
                 by = folding.lanes(ledger) if ledger else None
                 whole, self._keys_move = self._completed(marked, table, columns, marks, by)
-            return self.sink.apply(whole, batch_id, self._now(sample, columns), self._batch)
+            return self.sink.apply(whole, batch_id, now, self._batch)
 
     @property
     def of_events(self) -> bool:
@@ -207,22 +208,42 @@ class RecordWriter:
         )
         return whole, halves > 0
 
-    def _sampled(self, records: DataFrame, sample: KeySample) -> DataFrame:
-        """Look at the keys of a few records by the way, where they have to tell the partition."""
-        return sample.observed(records) if self.sink.target.needs_one_partition_per_key else records
+    def _looked_at(
+        self, records: DataFrame, ledger: Ledger | None, now: TopicNow, places: KeyPlaces
+    ) -> DataFrame:
+        """Look at the place of each record by the way, where its key has to tell the partition."""
+        if not self._tells_partition(now.partitions):
+            return records
+        known = ledger.next_offsets if ledger else dict.fromkeys(self.sink.partitions, 0)
+        phases = (now.grew, ledger.moving if ledger else None)
+        placed_by = {one.placed_by for one in phases if one and one.placed_by}
+        return places.observed(records, now.partitions, {len(known), *placed_by}, known)
 
-    def _now(self, sample: KeySample, columns: Sequence[Column]) -> TopicNow:
-        ids = tuple(sorted(self.schemas.keys))
+    def _tells_partition(self, partitions: int) -> bool:
+        return partitions > 1 and self.sink.target.needs_one_partition_per_key
+
+    def _now(self, ledger: Ledger | None, places: KeyPlaces, columns: Sequence[Column]) -> TopicNow:
+        partitions = self.topic.partitions()
+        is_first = ledger is None or not ledger.key_schema_ids
         return TopicNow(
-            self.topic.partitions(),
-            ids,
+            partitions,
+            tuple(sorted(self.schemas.keys)),
             self.topic.ends,
             self.schemas.log,
             self.schemas.fingerprints,
-            self.topic.oldest,
-            sample.get,
+            self._grew(partitions) if is_first and self._tells_partition(partitions) else None,
+            places.strays,
             self.schemas.sent_columns(columns),
         )
+
+    def _grew(self, partitions: int) -> Moving | None:
+        """At the table's first batch: whether keys move, since the topic grew before."""
+        oldest = self.topic.oldest()
+        counts = counts_before(oldest, partitions)
+        if counts is None:
+            stray, table = elsewhere(oldest, partitions)[0], self.sink.target.table
+            raise not_hashed(stray, partitions, table.topic, table.name)
+        return grown_before(partitions, counts)
 
     def _know_log(
         self, records: DataFrame, columns: Sequence[Column], ledger: Ledger | None

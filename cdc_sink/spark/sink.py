@@ -50,11 +50,10 @@ from cdc_sink.table.columns import CDC_COLUMN
 from cdc_sink.table.dead_letters import NAMED_BY, State
 from cdc_sink.table.guard import newer_sql
 from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, Claim, Ledger
-from cdc_sink.table.moving import grown_before
 from cdc_sink.table.offsets import OffsetRange, require_continuous
 from cdc_sink.table.one_source import require_same_schemas
 from cdc_sink.table.one_table import OneTable
-from cdc_sink.table.partitioning import counts_before, elsewhere, not_hashed, require_hashed
+from cdc_sink.table.partitioning import not_hashed
 from cdc_sink.table.plan import BatchFacts, Plan, Step
 
 GUARDED = f"t.{quote(CDC_COLUMN)}"
@@ -210,7 +209,8 @@ class Sink:
     def _of_topic(self, ledger: Ledger, topic: TopicNow) -> Ledger:
         """The ledger at the begin of a batch, with what is known of the topic now."""
         known = require_same_schemas(ledger.fingerprints, topic.fingerprints, self.target.where)
-        ledger = self._begun(replace(ledger, fingerprints=known), topic)
+        moving = ledger.moving if ledger.key_schema_ids else topic.grew
+        ledger = replace(ledger, fingerprints=known, moving=moving)
         return ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends, topic.log)
 
     def _letters_of(self, changes: DataFrame) -> DataFrame:
@@ -242,24 +242,18 @@ class Sink:
         moving = replace(moving, deletes=self.folding.deletes(table).remember(folded.rows))
         return replace(plan, ledger=replace(plan.ledger, moving=moving))
 
-    def _begun(self, ledger: Ledger, topic: TopicNow) -> Ledger:
-        """At the table's first batch: look whether the topic grew before."""
-        if ledger.key_schema_ids or not self._spreads_by_hash(topic):
-            return ledger
-        oldest = topic.oldest()
-        counts = counts_before(oldest, topic.partitions)
-        if counts is None:
-            stray = elsewhere(oldest, topic.partitions)[0]
-            raise not_hashed(stray, topic.partitions, ledger.topic, self.target.where)
-        return replace(ledger, moving=grown_before(topic.partitions, counts))
-
     def _require_hashed(self, ledger: Ledger, topic: TopicNow | None) -> None:
-        if topic is not None and ledger.moving is None and self._spreads_by_hash(topic):
-            where = self.target.where
-            require_hashed(topic.sampled(), topic.partitions, ledger.topic, where)
+        """Refuse a batch with a record that does not lie where its key's bytes say.
 
-    def _spreads_by_hash(self, topic: TopicNow) -> bool:
-        return topic.partitions > 1 and self.target.needs_one_partition_per_key
+        While keys move more than once nothing rests on it.
+        """
+        strays = topic.strays() if topic is not None else {}
+        if topic is None or not strays:
+            return
+        by = ledger.moving.placed_by if ledger.moving else topic.partitions
+        stray = None if by is None else strays[by]
+        if stray is not None:
+            raise not_hashed(stray, topic.partitions, ledger.topic, self.target.where)
 
     def _commit(
         self,

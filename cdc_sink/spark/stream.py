@@ -14,8 +14,9 @@ from pyspark.sql import SparkSession
 from cdc_sink.config import Pipeline, Target
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.spark.failures import jvm_gone
-from cdc_sink.spark.query import STOP_S, Services, TableQuery
+from cdc_sink.spark.query import Services, TableQuery
 from cdc_sink.spark.session import activate, create_session, require_session
+from cdc_sink.spark.stopping import stop_all
 
 TICK_S = 0.25
 NOTHING: Mapping[str, CdcSinkError] = MappingProxyType({})
@@ -31,7 +32,7 @@ class RunningPipeline:
         """Supervise until `stop` is set or nothing is left to do; then stop between batches.
 
         Out:    the exit code: 0, or that of the first parked table.
-        Raises: StateError when the JVM that runs Spark is gone.
+        Raises: StateError when the JVM that runs Spark is gone, or a batch goes on at the end.
         """
         try:
             for query in self.queries:
@@ -46,15 +47,8 @@ class RunningPipeline:
         return self.exit_code
 
     def stop(self) -> None:
-        """Stop every query between two batches; a batch of more than STOP_S is cut short, harmlessly."""
-        deadline, left = time.monotonic() + STOP_S, list(self.queries)
-        while left and time.monotonic() < deadline:
-            for query in [one for one in left if not one.is_in_batch]:
-                query.stop_now()
-                left.remove(query)
-            threading.Event().wait(0.05 if left else 0)
-        for query in left:
-            query.stop_now()
+        """Stop every query as `stop_all` says."""
+        stop_all(self.queries)
 
     @property
     def exit_code(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from cdc_sink.change.origin import Origin
 from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
-from cdc_sink.table.many_sources import KnownSource
+from cdc_sink.table.many_sources import KnownSource, lanes_of
 from cdc_sink.table.moving import Moving, next_moving, with_partitions
 from cdc_sink.table.resnapshot import Run
 
@@ -130,6 +130,7 @@ class Ledger:
             partitions=partitions,
             has_new_key_schema=bool(new and self.key_schema_ids),
             ends=ends,
+            is_met=self._is_met,
         )
         return replace(
             self,
@@ -137,6 +138,15 @@ class Ledger:
             key_schema_ids=tuple(sorted({*self.key_schema_ids, *new})),
             moving=moving,
             log=self.log or log,
+        )
+
+    def _is_met(self, partitions: range) -> bool:
+        """Say whether each source of the table wrote to one of these partitions."""
+        if not self.sources:
+            return any(self.next_offsets[p] for p in partitions)
+        return all(
+            any(lane in self.high_water for lane in lanes_of(number, partitions))
+            for number in range(len(self.sources))
         )
 
     def replayed(self, letters: int, digest: str) -> Ledger:

@@ -94,7 +94,7 @@ class Lanes:
     def of(self, partitions: Iterable[int]) -> list[int]:
         """All of them in these partitions."""
         known = list(partitions)
-        return [number * _WIDTH + p for number in self.numbers for p in known]
+        return [lane for number in self.numbers for lane in lanes_of(number, known)]
 
     @property
     def sql(self) -> str:
@@ -105,6 +105,11 @@ class Lanes:
         starts = ", ".join(str(number * _WIDTH) for number in self.numbers)
         numbered = f"map_from_arrays(array({names}), array({starts}))"
         return f"partition + element_at({numbered}, {identity_sql('origin')})"
+
+
+def lanes_of(number: int, partitions: Iterable[int]) -> list[int]:
+    """The lanes of the source of this number in these partitions."""
+    return [number * _WIDTH + p for p in partitions]
 
 
 def source_sql(number: int, lane: str = "lane") -> str:

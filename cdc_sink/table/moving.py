@@ -14,12 +14,13 @@ Rules owned here:
   where a smaller number of partitions put them. A record in the last partition proves that the connector was
   told.
 - It ends when all partitions are applied up to the ends they had at a moment when the connector surely knew:
-  whatever lies behind them was sent after all older changes of its key.
+  whatever lies behind them was sent after all older changes of its key. Of a table of many sources, each has
+  a connector that must know.
 - The deletes of that time are remembered in a small table beside the target; see spark/moving.py. The ledger
   names it: without it, or with another in its place, the table stops.
 - A value that the connector left out is the one of the change before. That change may still wait in another
   partition. Where keys move once, a change before in the same partition is the last one before; else nothing
-  tells.
+  tells. So where keys move once, every record lies by today's number of partitions or by the one before.
 
 Source: Kafka's default partitioner hashes key bytes; a source task has one producer per topic (Kafka 4.3).
 """
@@ -44,12 +45,14 @@ class Moving:
     `grown_from` is the number of partitions before the topic grew, `until` the offsets that end it: None as
     long as the connector may not know of the new partitions. `once`: no key moves a second time meanwhile.
     `deletes`: identity of the table that remembers what was deleted meanwhile; None while nothing was.
+    `placed_by`: the number of partitions that older records lie by; None where keys move more than once.
     """
 
     grown_from: int
     until: Offsets | None = None
     once: bool = True
     deletes: str | None = None
+    placed_by: int | None = None
 
     def require_deletes(self, found: str | None, where: str) -> None:
         """Refuse to go on without what was deleted meanwhile: older changes would bring rows back.
@@ -74,6 +77,7 @@ class Moving:
             "until": until,
             "once": self.once,
             "deletes": self.deletes,
+            "placed_by": self.placed_by,
         }
 
     @classmethod
@@ -86,6 +90,7 @@ class Moving:
             seen.get("once", False),
             # Once they were in the ledger itself: no table has them.
             IN_LEDGER if seen.get("deleted") else seen.get("deletes"),
+            seen.get("placed_by"),
         )
 
 
@@ -94,7 +99,10 @@ def grown_before(partitions: int, counts: tuple[int, ...]) -> Moving | None:
 
     In: the smaller partition counts that explain the topic's oldest records; none where today's does.
     """
-    return Moving(partitions - 1, once=len(counts) == 1) if counts else None
+    if not counts:
+        return None
+    is_once = len(counts) == 1
+    return Moving(partitions - 1, once=is_once, placed_by=counts[0] if is_once else None)
 
 
 def next_moving(
@@ -104,24 +112,28 @@ def next_moving(
     partitions: int,
     has_new_key_schema: bool,
     ends: Callable[[], Offsets],
+    is_met: Callable[[range], bool],
 ) -> Moving | None:
     """Say whether keys may be moving, at the begin of a batch.
 
     In:  `next_offsets` of the ledger; how many partitions the topic has now; `ends`, asked only when needed:
-         the topic's end offsets now.
+         the topic's end offsets now; `is_met`, whether each connector wrote to one of these partitions.
     """
-    deletes = moving.deletes if moving else None
     if partitions > len(next_offsets):
-        return Moving(len(next_offsets), None, moving is None, deletes)
+        grown_from = len(next_offsets)
+        if moving is None:
+            return Moving(grown_from, placed_by=grown_from)
+        return Moving(grown_from, once=False, deletes=moving.deletes)
     if has_new_key_schema:
-        grown_from = moving.grown_from if moving else partitions
-        waits = moving is not None and moving.until is None
-        return Moving(grown_from, None if waits else ends(), moving is None, deletes)
+        if moving is None:
+            return Moving(partitions, ends(), placed_by=partitions)
+        until = None if moving.until is None else ends()
+        return Moving(moving.grown_from, until, once=False, deletes=moving.deletes)
     if moving is None:
         return None
     if moving.until is None:
         new = range(moving.grown_from, partitions)
-        return replace(moving, until=ends()) if any(next_offsets[p] for p in new) else moving
+        return replace(moving, until=ends()) if is_met(new) else moving
     is_over = all(next_offsets.get(p, 0) >= o for p, o in moving.until.items())
     return None if is_over else moving
 

@@ -1,4 +1,4 @@
-"""Does a key's partition follow from its bytes? Shown on samples, since Kafka order orders a key only then.
+"""Does a key's partition follow from its bytes? Looked at in every record: else Kafka order orders no key.
 
 Rules owned here:
 - Kafka's default partitioner puts a record with a key into partition `murmur2(key bytes) & 0x7fffffff mod n`.
@@ -6,7 +6,7 @@ Rules owned here:
   partitioner or a transform that routes by something else. Fewer partitions explain a record in partition p
   only if some count above p, and below today's, gives p.
 - After growth every key has moved at most once for each count that the topic had: one smaller count that
-  explains all of a sample means once.
+  explains all of a sample means once. What the sample did not show, a later batch does.
 
 Source: Kafka 4.3, `Utils.murmur2`, `BuiltInPartitioner.partitionForKey`.
 """
@@ -26,7 +26,7 @@ MOST_GROWTHS = 2
 
 @dataclass(frozen=True)
 class Placed:
-    """A record of a sample: its key's bytes as Kafka has them, and the partition that it lies in."""
+    """A record: its key's bytes as Kafka has them, and the partition that it lies in."""
 
     key: bytes
     partition: int
@@ -66,16 +66,6 @@ def counts_before(sample: Iterable[Placed], partitions: int) -> tuple[int, ...] 
             if all(any(partition_of(s.key, n) == s.partition for n in counts) for s in strays):
                 return counts
     return None
-
-
-def require_hashed(sample: Iterable[Placed], partitions: int, topic: str, where: str) -> None:
-    """Refuse a batch with a record that does not lie where its key's bytes say.
-
-    Raises: StateError.
-    """
-    strays = elsewhere(sample, partitions)
-    if strays:
-        raise not_hashed(strays[0], partitions, topic, where)
 
 
 def not_hashed(stray: Placed, partitions: int, topic: str, where: str) -> StateError:

@@ -11,6 +11,7 @@ from pyspark.errors import PySparkException
 from cdc_sink.errors import StateError, UnavailableError
 from cdc_sink.spark import query as query_module
 from cdc_sink.spark.query import RENEW_S, TableQuery
+from cdc_sink.spark.stopping import stop_all
 
 DISK_FULL = "java.io.IOException: No space left on device"
 
@@ -104,6 +105,33 @@ def test_a_query_whose_lease_another_driver_took_parks_at_once(leases: _Leases) 
     query.stop()
     query.tick(3 * RENEW_S)
     assert leases.written == {}
+
+
+@dataclass
+class _Stubborn(_Stream):
+    """Its batch outlasts the time that Spark gives it, or ends just after it."""
+
+    ends: bool = False
+
+    def stop(self) -> None:
+        self.isActive = not self.ends
+        raise PySparkException("failed to stop within 60000 milliseconds")
+
+    @property
+    def status(self) -> dict[str, bool]:
+        return {"isTriggerActive": False}
+
+
+def test_a_batch_that_goes_on_is_named_and_the_other_queries_are_stopped(leases: _Leases) -> None:
+    queries = [a_query(f"shop.{number}") for number in range(3)]
+    for query in queries:
+        query.tick(0.0)
+        query._query = _Stubborn(ends=query.target.where != "shop.0")
+    with pytest.raises(StateError, match="a batch goes on") as stopped:
+        stop_all(queries)
+    assert stopped.value.where == "shop.0"
+    assert [query.state for query in queries] == ["running", "stopped", "stopped"]
+    assert leases.written == {"shop.0": "running", "shop.1": "stopped", "shop.2": "stopped"}
 
 
 def test_a_query_that_waits_or_backs_off_keeps_its_lease(leases: _Leases) -> None:

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 
 import pytest
 
+from cdc_sink.change.origin import Origin
+from cdc_sink.change.position import SourcePosition
 from cdc_sink.errors import StateError
 from cdc_sink.table.ledger import Claim, Ledger
+from cdc_sink.table.many_sources import KnownSource, lanes_of
 from cdc_sink.table.moving import Moving, grown_before
 
 OPENED = Claim("shop", "q1", "cluster", "topic", "topic-1").open([0, 1])
@@ -34,37 +37,48 @@ def test_nothing_moves_in_a_topic_that_stays_as_it_is() -> None:
 def test_a_topic_that_grew_moves_keys_until_the_connector_is_known_to_know() -> None:
     applied = begun(OPENED).advanced({0: 5, 1: 5}, {}, [])
     grown = begun(applied, 3)
-    assert grown.moving == Moving(2)
+    assert grown.moving == Moving(2, placed_by=2)
     assert grown.next_offsets == {0: 5, 1: 5, 2: 0}
-    assert begun(grown, 3).moving == Moving(2)  # nothing in the new partition yet
+    assert begun(grown, 3).moving == Moving(2, placed_by=2)  # nothing in the new partition yet
     proven = begun(grown.advanced({2: 1}, {}, []), 3, ends={0: 9, 1: 9, 2: 4})
-    assert proven.moving == Moving(2, {0: 9, 1: 9, 2: 4})
+    assert proven.moving == Moving(2, {0: 9, 1: 9, 2: 4}, placed_by=2)
     nearly = begun(proven.advanced({0: 9, 1: 8, 2: 4}, {}, []), 3)
     assert nearly.moving == proven.moving
     assert begun(nearly.advanced({1: 9}, {}, []), 3).moving is None
 
 
+def test_each_source_of_a_table_of_many_has_a_connector_that_must_know() -> None:
+    sources = tuple(KnownSource(Origin(name, name, "db", "s", "t")) for name in ("a", "b"))
+    applied = dataclasses.replace(begun(OPENED).advanced({0: 5, 1: 5}, {}, []), sources=sources)
+    grown = begun(applied, 3)
+    of_one, of_other = (lanes_of(number, [2])[0] for number in (0, 1))
+    one = grown.advanced({2: 1}, {of_one: SourcePosition(1, 1)}, [])
+    assert begun(one, 3).moving == Moving(2, placed_by=2)
+    both = one.advanced({2: 2}, {of_other: SourcePosition(1, 1)}, [])
+    assert begun(both, 3, ends={2: 2}).moving == Moving(2, {2: 2}, placed_by=2)
+
+
 def test_it_grows_again_while_it_moves_and_keys_may_move_twice() -> None:
     grown = begun(begun(OPENED).advanced({0: 5}, {}, []), 3)
-    assert grown.moving == Moving(2, once=True)
+    assert grown.moving == Moving(2, once=True, placed_by=2)
     assert begun(Ledger.from_json(grown.to_json()), 4).moving == Moving(3, once=False)
 
 
 def test_a_topic_that_grew_before_the_start_moves_keys_until_the_last_partition_is_met() -> None:
     assert grown_before(3, ()) is None
-    assert grown_before(3, (1,)) == Moving(2, once=True)
+    assert grown_before(3, (1,)) == Moving(2, once=True, placed_by=1)
     assert grown_before(4, (1, 2)) == Moving(3, once=False)
     ledger = dataclasses.replace(OPENED, next_offsets={0: 0, 1: 0, 2: 0})
     first = begun(dataclasses.replace(ledger, moving=grown_before(3, (2,))), 3)
-    assert first.moving == Moving(2)
+    assert first.moving == Moving(2, placed_by=2)
     proven = begun(first.advanced({2: 1}, {}, []), 3, ends={0: 9, 1: 9, 2: 4})
-    assert proven.moving == Moving(2, {0: 9, 1: 9, 2: 4})
+    assert proven.moving == Moving(2, {0: 9, 1: 9, 2: 4}, placed_by=2)
 
 
 def test_another_key_schema_moves_keys_from_its_first_record_on() -> None:
     applied = begun(OPENED).advanced({0: 5, 1: 5}, {}, [])
     changed = begun(applied, 2, 1, 7, ends={0: 8, 1: 8})
-    assert changed.moving == Moving(2, {0: 8, 1: 8})
+    assert changed.moving == Moving(2, {0: 8, 1: 8}, placed_by=2)
     assert begun(changed, 2, 7).moving == changed.moving
     assert begun(changed.advanced({0: 8, 1: 8}, {}, []), 2, 7).moving is None
 
