@@ -50,7 +50,8 @@ class RecordKind(Enum):
     SCHEMA_CHANGE = "schema change"
     MESSAGE = "logical message"
     FLATTENED = "flattened row"
-    UNKNOWN = "unknown record"
+    KEY = "record key"
+    UNKNOWN = "record of another kind"
 
 
 _KIND_BY_LAST_NAME = {
@@ -60,6 +61,7 @@ _KIND_BY_LAST_NAME = {
     "SchemaChangeValue": RecordKind.SCHEMA_CHANGE,
     "MessageValue": RecordKind.MESSAGE,
     "Value": RecordKind.FLATTENED,
+    "Key": RecordKind.KEY,
 }
 # PostgreSQL logs a deleted row's replica identity only: a key of other columns would arrive as zeros, and a
 # changed key as a plain update.
@@ -175,6 +177,12 @@ class Envelope:
 def record_kind(writer_schema_json: str) -> RecordKind:
     """Say what records of this writer schema are."""
     return _kind(parse_tree(writer_schema_json))
+
+
+def record_name(writer_schema_json: str) -> str:
+    """The full name of a record's writer schema."""
+    name: str = parse_tree(writer_schema_json)["name"]
+    return name
 
 
 def parse_key(writer_key_schema_json: str) -> tuple[AvroField, ...]:

@@ -57,7 +57,7 @@ from cdc_sink.table.writer_findings import (
     check_key_columns,
     check_settings,
     check_writers,
-    writer_of,
+    writers_of,
 )
 
 Answer = TypeVar("Answer")
@@ -119,13 +119,14 @@ class _Said:
 def _check_writing(table: config.Table, servers: Servers, sources: Sources, said: _Said) -> None:
     """Judge what writes the table's topic, and the database that it reads."""
     connectors = servers.connectors
-    writer = None if connectors is None else writer_of(connectors, table.topic)
+    writers = writers_of(connectors or (), table.topic)
     if connectors is not None:
         said.findings += check_writers(said.wish, connectors, has_ledger=said.has_ledger)
-    reading = sources.check(table, writer, said.findings)
+    reading = sources.check(table, next(iter(writers), None), said.findings)
     identity = None if reading is None else reading.replica_identity
-    said.findings += check_key_columns(said.wish, writer, identity)
-    said.findings += check_filtered_snapshot(said.wish, writer, table.on_resnapshot)
+    for writer in writers:
+        said.findings += check_key_columns(said.wish, writer, identity)
+        said.findings += check_filtered_snapshot(said.wish, writer, table.on_resnapshot)
 
 
 def check_secrets(pipeline: config.Pipeline) -> Iterator[Finding]:
@@ -268,22 +269,33 @@ def _check_table(
         findings += check_ledger(wish, ledger, servers.cluster_id, topic)
     if table.wire.startswith("apicurio"):
         _attempt(findings, lambda: native_apis(pipeline.registry.url))
-    writer = writer_of(servers.connectors or (), table.topic)
-    findings += check_wire(table.name, table.wire, writer)
-    findings += check_json(table.name, table.wire, writer)
-    findings += check_names(table.name, table.field_names, writer)
+    schemas = None
     # JSON records carry their schemas themselves.
     if (registry := servers.registry) is not None and table.wire != "json":
         schemas = _attempt(findings, lambda: _read_schemas(registry, table))
         if schemas is not None:
             levels[f"{table.topic}-value"] = schemas.compatibility
             findings += check_schemas(wish, schemas, topic)
-            if not table.outbox:
-                findings += check_defaults(wish, schemas, writer)
-                findings += check_left_out(wish, schemas, writer)
-                findings += check_transform(wish, schemas, writer)
             findings += [] if target is None else check_growth(wish, schemas, target)
+    for writer in writers_of(servers.connectors or (), table.topic) or (None,):
+        findings += _check_writer(table, wish, writer, schemas)
     return _Said(wish, findings, ledger is not None)
+
+
+def _check_writer(
+    table: config.Table,
+    wish: Wish,
+    writer: ConnectorReading | None,
+    schemas: SchemaReading | None,
+) -> Iterator[Finding]:
+    """Judge how one connector writes the table's topic, or what can be said without knowing it."""
+    yield from check_wire(table.name, table.wire, writer)
+    yield from check_json(table.name, table.wire, writer)
+    yield from check_names(table.name, table.field_names, writer)
+    if schemas is not None and not table.outbox:
+        yield from check_defaults(wish, schemas, writer)
+        yield from check_left_out(wish, schemas, writer)
+        yield from check_transform(wish, schemas, writer)
 
 
 def _attempt(findings: list[Finding], question: Callable[[], Answer]) -> Answer | None:

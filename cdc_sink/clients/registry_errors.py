@@ -48,11 +48,16 @@ def user_refused(url: str, what: str, status: int) -> ConfigError:
     )
 
 
+NO_SCHEMA_REMEDY = (
+    "point registry.url at the registry the connector writes to, or restore the deleted schema; if it is "
+    "lost, let the connector take a new source snapshot into a new topic, and raise `generation` of the table"
+)
+
+
 def unknown(url: str, what: str) -> SchemaError:
     """The registry answers, and has no such schema."""
     return SchemaError(
         f"registry {url}",
         f"unknown {what}",
-        remedy="point registry.url at the registry the connector writes to, or restore the "
-        "deleted schema",
+        remedy=NO_SCHEMA_REMEDY,
     )

@@ -80,7 +80,7 @@ class TableSettings(Frozen):
     missing_topic: Literal["wait", "fail"] = Field(
         default="wait",
         description="a topic that isn't there yet: wait for it, or park the table; default wait: "
-        "Debezium makes the topic with a table's first row",
+        "Debezium makes the topic with a table's first row; `run --once` does not wait, and leaves the table",
     )
     adopt: bool = Field(
         default=False,

@@ -23,6 +23,7 @@ from cdc_sink.change.framing import (
     with_long_id_sql,
 )
 from cdc_sink.clients.registry import Registry
+from cdc_sink.clients.registry_errors import NO_SCHEMA_REMEDY
 from cdc_sink.clients.schema_lookup import SchemaLookup, native_apis
 from cdc_sink.config import Target
 from cdc_sink.errors import SchemaError
@@ -160,8 +161,7 @@ class ConfluentHeaders:
         raise SchemaError(
             "registry",
             f"unknown schema GUIDs {', '.join(sorted(str(uuid.UUID(bytes=g)) for g in self._unknown))[:400]}",
-            remedy="point registry.url at the registry the connector writes to, or restore the "
-            "deleted schema",
+            remedy=NO_SCHEMA_REMEDY,
         )
 
     def _one_id_for_two(self, schema_id: int) -> SchemaError:

@@ -177,8 +177,9 @@ class TableQuery:
         except JOB_FAILED as failed:
             self._failed(caused(failed, self.target.where), now)
         else:
-            if waiting_for is None:
+            if waiting_for is None and not self.is_over:
                 self._enter("running", now)
+            if waiting_for is None:
                 return
             if self.state != "waiting" or self.attempts == 0:
                 log.info("waiting", table=self.target.where, waiting_for=waiting_for)
@@ -201,7 +202,11 @@ class TableQuery:
             if ledger is not None:
                 raise topic_gone(self.target.where, topic, ledger.totals.records)
             if self.target.table.missing_topic == "wait":
-                return f"topic {topic} to exist"
+                if not self.once:
+                    return f"topic {topic} to exist"
+                log.info("nothing_to_apply", table=self.target.where, missing_topic=topic)
+                self._enter("stopped", time.monotonic())
+                return None
         if self.take_over:
             self._set_aside(files, cluster, iceberg, ledger)
         claim, partitions = claim_of(cluster, self.target, query_id(files, self.target.checkpoint))

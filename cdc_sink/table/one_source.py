@@ -4,7 +4,8 @@ Rules owned here:
 - The first batch tells the origin, and the ledger keeps it. A record of another one stops the table: its
   position does not compare with the marks (it would be dropped as redelivered), and its keys are other rows.
 - A schema id stands for one schema. A registry that was rebuilt may give the id to another one, and records
-  would be decoded by it without an error: so the ledger keeps a fingerprint per id.
+  would be decoded by it without an error: so the ledger keeps a fingerprint per id. Of an id that no applied
+  record had, the schema's name tells at least a key's schema from a change's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
+from cdc_sink.change.envelope import RecordKind, record_kind
 from cdc_sink.change.origin import Origin
 from cdc_sink.errors import StateError
 from cdc_sink.table.offsets import NOT_APPLIED
@@ -20,6 +22,11 @@ from cdc_sink.table.offsets import NOT_APPLIED
 NEW_SOURCE_REMEDY = (
     "if the table's source has moved, let the connector take a new source snapshot into a new topic, and "
     "raise `generation` of this table"
+)
+OTHER_SOURCE_REMEDY = (
+    "let each source table write a topic of its own: look for a routing transform, or a second connector "
+    "with the same topic.prefix; if they are meant to fill one table, set `sources: many` and build a new "
+    f"one; {NEW_SOURCE_REMEDY}"
 )
 
 
@@ -60,9 +67,7 @@ def _two_sources(differing: str, topic: str, where: str, *, is_new: bool) -> Sta
         where,
         f"{topic} holds changes of more than one source: {differing}{first}",
         data=NOT_APPLIED,
-        remedy="let each source table write a topic of its own: look for a routing transform, or a second "
-        "connector with the same topic.prefix; if they are meant to fill one table, set `sources: many` and "
-        f"build a new one; {NEW_SOURCE_REMEDY}",
+        remedy=OTHER_SOURCE_REMEDY,
     )
 
 
@@ -81,13 +86,29 @@ def require_same_schemas(
     """
     changed = sorted(i for i in seen.keys() & known.keys() if seen[i] != known[i])
     if changed:
-        raise StateError(
-            where,
-            f"schema id {changed[0]} is another schema than when records of it were applied: the registry "
-            "was rebuilt, or is another one",
-            data=NOT_APPLIED,
-            remedy="restore the registry with its old ids, or correct registry.url; if the old ids are lost, "
-            "let the connector take a new source snapshot into a new topic, and raise `generation` of this "
-            "table",
-        )
+        saw = f"schema id {changed[0]} is another schema than when records of it were applied"
+        raise _rebuilt(saw, where)
     return {**known, **seen}
+
+
+def require_roles(values: Mapping[int, str], keys: Mapping[int, str], where: str) -> None:
+    """Refuse a key's schema before values, and a change's before keys. In: schemas by id.
+
+    Raises: StateError; SchemaError when a text is no schema.
+    """
+    for number, text in sorted(values.items()):
+        if record_kind(text) is RecordKind.KEY:
+            raise _rebuilt(f"schema id {number} stands in values and is a key's schema", where)
+    for number, text in sorted(keys.items()):
+        if record_kind(text) is RecordKind.TABLE_CHANGE:
+            raise _rebuilt(f"schema id {number} stands in keys and is a change's schema", where)
+
+
+def _rebuilt(saw: str, where: str) -> StateError:
+    return StateError(
+        where,
+        f"{saw}: the registry was rebuilt, or is another one",
+        data=NOT_APPLIED,
+        remedy="restore the registry with its old ids, or correct registry.url; if the old ids are lost, "
+        "let the connector take a new source snapshot into a new topic, and raise `generation` of this table",
+    )

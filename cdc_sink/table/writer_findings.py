@@ -22,10 +22,15 @@ JUDGED = (RETRIES, KEYS, OVERRIDES, HISTORY_TOPIC)
 _STOPPED = "STOPPED"
 
 
-def writer_of(connectors: Sequence[ConnectorReading], topic: str) -> ConnectorReading | None:
-    """The connector that is known to write the topic, one that runs before one that is STOPPED."""
+def writers_of(connectors: Sequence[ConnectorReading], topic: str) -> tuple[ConnectorReading, ...]:
+    """The connectors that are known to write the topic, those that run before those that are STOPPED."""
     writers = [one for one in connectors if one.writes(topic)]
-    return min(writers, key=lambda one: one.states.get("connector") == _STOPPED, default=None)
+    return tuple(sorted(writers, key=lambda one: one.states.get("connector") == _STOPPED))
+
+
+def writer_of(connectors: Sequence[ConnectorReading], topic: str) -> ConnectorReading | None:
+    """The first of those connectors."""
+    return next(iter(writers_of(connectors, topic)), None)
 
 
 def check_writers(

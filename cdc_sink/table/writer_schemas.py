@@ -20,7 +20,7 @@ from cdc_sink.change.avro_types import (
     value_fault_reason,
 )
 from cdc_sink.change.defaults import default_sql, is_unknown
-from cdc_sink.change.envelope import AvroField, Envelope, parse_key, with_options
+from cdc_sink.change.envelope import AvroField, Envelope, parse_key, record_name, with_options
 from cdc_sink.change.position import has_log_files, positions_tie
 from cdc_sink.change.quoting import quote
 from cdc_sink.change.text import text_fault_reason, text_sql
@@ -31,7 +31,7 @@ from cdc_sink.table.evolution import merge_columns
 from cdc_sink.table.field_names import require_one_name
 from cdc_sink.table.half_filled import LACK_COMPUTED, SentColumns
 from cdc_sink.table.many_sources import SOURCE_COLUMN
-from cdc_sink.table.one_source import fingerprint
+from cdc_sink.table.one_source import OTHER_SOURCE_REMEDY, fingerprint
 from cdc_sink.table.placement import DEFAULT_POLICY, Policy, current_name, place
 
 
@@ -105,16 +105,25 @@ class WriterSchemas:
         names = self._names(columns)
         own = () if self.own_source_column is None else (self.own_source_column,)
         seen = {
-            (*(self._now(f.name, names) for f in key), *own) for key in self.key_fields.values()
+            i: (*(self._now(f.name, names) for f in key), *own)
+            for i, key in self.key_fields.items()
         }
-        if len(seen) != 1:
-            raise SchemaError(
-                "key schema",
-                f"key schemas {sorted(self.keys)} name different columns: {sorted(seen)}",
-                remedy="if a key column was renamed, say so in `renames`; else the primary key changed: "
-                "build a new table from a new source snapshot in a new topic",
-            )
-        return next(iter(seen))
+        if len(set(seen.values())) != 1:
+            raise self._two_keys(seen)
+        return next(iter(seen.values()))
+
+    def _two_keys(self, seen: Mapping[int, tuple[str, ...]]) -> SchemaError:
+        called = {i: record_name(self.keys[i]) for i in seen}
+        told = ", ".join(f"{i} {called[i]} ({', '.join(key)})" for i, key in sorted(seen.items()))
+        saw = f"key schemas name different columns: {told}"
+        if len(set(called.values())) > 1:
+            return SchemaError("key schema", saw, remedy=OTHER_SOURCE_REMEDY)
+        return SchemaError(
+            "key schema",
+            saw,
+            remedy="if a key column was renamed, say so in `renames`; else the primary key changed: "
+            "build a new table from a new source snapshot in a new topic",
+        )
 
     def columns(self, schema_id: int, table: Iterable[Column] = ()) -> tuple[Column, ...]:
         """The columns that one writer schema asks of a table; key columns are required.

@@ -75,3 +75,19 @@ def test_a_schema_id_of_another_table_stops_the_table(lake: Lake, name: str) -> 
     topic.value_id = sent
     topic.send(Event("c", item(3, "decoded by the twin"), (5, 3)))
     assert f"schema id {sent} is another schema" in stopped(restarted, 1)
+
+
+def test_a_rebuilt_registry_is_named_before_its_schemas_are_used(lake: Lake, name: str) -> None:
+    """The id of the applied key now stands for a change: as a key's columns it would be nonsense."""
+    topic = Topic(ITEMS)
+    writer = lake.writer(name, topic)
+    topic.send(Event("c", item(1, "ours"), (5, 1)))
+    writer.write()
+    topic.registry.texts[topic.key_id] = topic.registry.texts[topic.value_id]
+    restarted = lake.writer(name, topic)
+    topic.send(Event("c", item(2, "later"), (5, 2)))
+    assert f"schema id {topic.key_id} is another schema" in stopped(restarted, 1)
+    fresh = lake.writer(f"{name}_new", topic)
+    with pytest.raises(StateError, match="stands in keys and is a change's schema"):
+        fresh.write()
+    assert not fresh.exists

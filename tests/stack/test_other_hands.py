@@ -96,6 +96,15 @@ def take_over(pipeline: Pipeline, lake: Lake) -> None:
     assert running.run(threading.Event()) == 0, running.queries[0].error
 
 
+def test_a_run_of_what_is_there_does_not_wait_for_a_topic(lake: Lake) -> None:
+    """Debezium makes a topic with the first row, so a table without rows has none."""
+    pipeline = lake.pipeline({"topic": "shop.public.empty", "target": NAME})
+    running = start(pipeline, lake.spark, once=True)
+    assert running.run(threading.Event()) == 0
+    assert running.queries[0].state == "stopped"
+    assert load_table(pipeline.catalog, NAME) is None
+
+
 def test_a_rollback_or_a_drop_under_the_stream_is_named_and_one_command_goes_on(
     source: Source, lake: Lake
 ) -> None:

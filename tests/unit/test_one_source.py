@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from cdc_sink.change.origin import Origin
 from cdc_sink.errors import StateError
-from cdc_sink.table.one_source import fingerprint, require_one_origin, require_same_schemas
+from cdc_sink.table.one_source import (
+    fingerprint,
+    require_one_origin,
+    require_roles,
+    require_same_schemas,
+)
 
 SHOP = Origin("shop.public.items", "postgresql", "shop", "eu", "public", "items")
 PARTS = [part.name for part in dataclasses.fields(Origin)]
@@ -65,6 +70,18 @@ def test_a_schema_id_that_stands_for_another_schema_stops_the_table() -> None:
     assert require_same_schemas(known, {1: fingerprint(spaced)}, "shop.t") == known
     with pytest.raises(StateError, match="schema id 1 is another schema than when records of it"):
         require_same_schemas(known, {1: fingerprint(two)}, "shop.t")
+
+
+def test_an_id_that_was_never_applied_is_told_by_its_schemas_role() -> None:
+    envelope, key, row, mine = (
+        json.dumps({"type": "record", "name": name, "namespace": "shop.t", "fields": []})
+        for name in ("Envelope", "Key", "Value", "MyOwnKeyRecord")
+    )
+    require_roles({1: envelope, 2: row, 5: mine}, {3: key, 4: mine, 6: row}, "shop.t")
+    with pytest.raises(StateError, match="id 3 stands in values and is a key's schema: the reg"):
+        require_roles({1: envelope, 3: key}, {}, "shop.t")
+    with pytest.raises(StateError, match="id 1 stands in keys and is a change's schema: the reg"):
+        require_roles({}, {3: key, 1: envelope}, "shop.t")
 
 
 def test_what_only_some_records_say_is_kept_and_not_held_against_the_others() -> None:

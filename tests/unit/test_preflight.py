@@ -108,3 +108,29 @@ def test_the_connectors_converters_are_compared_with_the_tables_wire(tmp_path: P
     assert [one.saw for one in found if "value.converter writes" in one.saw] == [
         "connector pg's value.converter writes apicurio_headers, and the table's `wire` is confluent"
     ]
+
+
+def test_of_a_table_of_many_sources_every_connector_is_judged(tmp_path: Path) -> None:
+    def told(name: str) -> dict[str, object]:
+        settings = {
+            "topic.prefix": "shop",
+            "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+            "table.include.list": "public.customers",
+            "message.key.columns": f"public.customers:{name}",
+        }
+        status = {"connector": {"state": "RUNNING"}, "tasks": []}
+        return {"info": {"config": settings}, "status": status}
+
+    table = {"topic": "shop.public.customers", "target": "shop.customers", "sources": "many"}
+    with running_double() as double:
+        double.answers["/connectors"] = (200, {"a": told("email"), "b": told("phone")})
+        found = check_pipeline(pipeline(tmp_path, tables=[table], connect={"url": double.url}))
+    named = [
+        one.saw.partition(" its key")[0]
+        for one in found
+        if "makes " in one.saw and "key.columns" in one.saw
+    ]
+    assert named == [
+        f"connector {n}'s message.key.columns makes {k}"
+        for n, k in (("a", "email"), ("b", "phone"))
+    ]

@@ -9,9 +9,25 @@ from concurrent.futures import ThreadPoolExecutor
 from pyspark.sql import SparkSession
 
 from cdc_sink.config import Pipeline
+from cdc_sink.errors import StateError
 from cdc_sink.spark.query import TableQuery
 from cdc_sink.spark.session import activate
 from cdc_sink.spark.stream import TICK_S, RunningPipeline, start
+
+_STOP_S = 600.0
+
+
+def _stop(query: TableQuery) -> None:
+    """Stop a table; a batch that goes on nevertheless is waited for, since this process goes on, too."""
+    until = time.monotonic() + _STOP_S
+    while True:
+        try:
+            query.stop()
+        except StateError:
+            if time.monotonic() > until:
+                raise
+        else:
+            return
 
 
 class Driver:
@@ -37,7 +53,7 @@ class Driver:
         self._leave()
         if self.queries:
             with ThreadPoolExecutor(len(self.queries)) as pool:
-                list(pool.map(TableQuery.stop, self.queries))
+                list(pool.map(_stop, self.queries))
         self.running = None
 
     def kill(self) -> None:

@@ -43,6 +43,9 @@ KINDS = (
     "snapshot-killed",
     "connect",
     "driver",
+    "stray",
+    "route",
+    "registry",
 )
 _REFUSALS = (CdcSinkError, KafkaException, PySparkException, Py4JError)
 _STOP_S = 45.0  # within which a table under traffic notices that it was rolled back or dropped
@@ -199,8 +202,16 @@ class Hands:
             "snapshot-killed": lambda: self.source.snapshot_killed(draw, topic, self.cluster),
             "connect": self.source.kill,
             "driver": self._kill_driver,
+            "stray": lambda: self.topics.stray(self._other_topic(hand), topic, draw),
+            "route": self.source.route_otherwise,
+            "registry": lambda: self.source.rebuild_registry(draw),
         }
         return work[hand.kind]()
+
+    def _other_topic(self, hand: Drawn) -> str:
+        """The topic of another table: a routing transform that was set up wrongly brings its records."""
+        others = sorted(set(self.run.player.tables) - {hand.table})
+        return self.run.topic(hand.draw.choice(others))
 
     def _set_back(self, table: str, work: Callable[[], str]) -> str:
         if table in self._unsaid:

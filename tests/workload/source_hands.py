@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -66,6 +67,29 @@ class SourceHands:
         threading.Event().wait(draw.choice((0.0, 2.0)))
         self._stack.restart("connect")
         return f"{told}, killed after {end - before} records of {topic}"
+
+    def route_otherwise(self) -> str:
+        """Let the connector spread its records in turns, until it is made anew the next time."""
+        partitioner = "org.apache.kafka.clients.producer.RoundRobinPartitioner"
+        settings = {**self._settings, "producer.override.partitioner.class": partitioner}
+        self._stack.add_connector(self._name, settings, limit_s=LIMIT_S)
+        return "records are spread in turns"
+
+    def rebuild_registry(self, draw: random.Random) -> str:
+        """Lose the registry's schemas; what is registered from now on gets other ids."""
+        self._stack.kill("registry")
+        for file in (self._stack.workdir / "registry").glob("schemas*"):
+            file.unlink()
+        self._stack.restart("registry")
+        registry, first = self._stack.registry_url, draw.randrange(20)
+        httpx2.put(f"{registry}/config", json={"compatibility": "NONE"}).raise_for_status()
+        for number in range(first):
+            schema = {"type": "record", "name": f"Other{number}", "fields": []}
+            body = {"schema": json.dumps(schema)}
+            url = f"{registry}/subjects/other-{number}-value/versions"
+            httpx2.post(url, json=body, timeout=30).raise_for_status()
+        self.kill()  # what a connector has registered it does not register again
+        return f"made anew, with {first} schemas of others first"
 
     def begin(self) -> None:
         """Make the connector, and return when it runs."""

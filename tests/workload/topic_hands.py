@@ -13,6 +13,7 @@ from cdc_sink.clients.kafka import Cluster
 
 MOST_PARTITIONS = 5
 _COPIED = 40  # records of an aborted transaction
+_STRAYS = 5
 _LIMIT_S = 30
 
 
@@ -51,6 +52,18 @@ class TopicHands:
         threading.Event().wait(draw.choice((0.0, 0.0, 3.0)))  # readers wait before an open one
         producer.abort_transaction(_LIMIT_S)
         return f"{len(old) + 1} records"
+
+    def stray(self, source: str, topic: str, draw: random.Random) -> str:
+        """Write some records of one topic into another one, where their keys' bytes put them."""
+        if self._cluster.topic(source) is None or self._cluster.topic(topic) is None:
+            return ""
+        found = [one for one in self._some(source, draw) if one.value() is not None][:_STRAYS]
+        # Kafka's own rule, which is not the default of this client.
+        producer = Producer({"bootstrap.servers": self._servers, "partitioner": "murmur2_random"})
+        for one in found:
+            producer.produce(topic, key=one.key(), value=one.value())
+        producer.flush(_LIMIT_S)
+        return f"{len(found)} records of {source}" if found else ""
 
     def delete(self, topics: list[str]) -> None:
         """Delete topics for good, and return when they are gone."""
