@@ -14,7 +14,10 @@ Rules owned here:
 - The first transaction behind a new slot has no commit before it: its commit is `null`, though the topic may
   hold changes from before the slot. Its changes stand at their own LSN then: behind all commits from before
   the slot, and before its own commit, which is the next one's first number. A snapshot row stays at 0: it is
-  older than any change behind it, and its LSN may be greater than the last commit.
+  no event, and its LSN may be greater than the last commit.
+- Between partitions such a row stands at its own LSN: behind all that earlier slots streamed, before all
+  commits of its own slot. Only what its slot streams first, of a transaction that wrote before the snapshot,
+  would stand too low; one task sends both, so they lie in one partition.
 - Numbers of log files compare only while the files have one name: another one is another log.
 - Python and SQL give the same answer for the same block; the tests hold them together.
 
@@ -113,6 +116,17 @@ class _Rule:
     read: Callable[[Mapping[str, Any]], SourcePosition | None]
     render: Callable[[str, Collection[str]], str]
     optional: tuple[str, ...] = ()
+
+
+def between_partitions(op: str, position: SourcePosition) -> SourcePosition:
+    """Where a change stands among those of other partitions."""
+    is_first_read = op == "r" and position.hi == 0
+    return SourcePosition(position.lo, position.lo) if is_first_read else position
+
+
+def between_partitions_sql(op: str, hi: str, lo: str) -> str:
+    """Render the same of three SQL expressions: struct<hi, lo>."""
+    return f"named_struct('hi', IF({op} = 'r' AND {hi} = 0, {lo}, {hi}), 'lo', {lo})"
 
 
 def _rule(connector: str) -> _Rule:

@@ -97,7 +97,8 @@ def render_screen(pipeline: str, now_ms: int, statuses: Sequence[TableStatus]) -
     # Text, since "topic[0]@7" is no markup.
     errors = [Text(f"{one.table}: {one.error}") for one in statuses if one.error is not None]
     troubles = [Text(f"{one.table}: {said}") for one in statuses for said in one.troubles]
-    return Group(screen, *sums, *errors, *troubles, *_unknown_writers(statuses))
+    open_questions = [Text(f"{one.table}: {one.undecided}") for one in statuses if one.undecided]
+    return Group(screen, *sums, *errors, *troubles, *open_questions, *_unknown_writers(statuses))
 
 
 def _unknown_writers(statuses: Sequence[TableStatus]) -> list[Text]:

@@ -28,6 +28,7 @@ from cdc_sink.spark.session import activate, create_session, require_session
 from cdc_sink.spark.span import Span
 from cdc_sink.spark.stream import RunningPipeline
 from cdc_sink.table.ledger import LEDGER_KEY, Ledger
+from cdc_sink.table.status import undecided
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cdc_sink.backfill")
 
@@ -89,6 +90,8 @@ def backfill(
     if exit_code == 0:
         _hand_back(spark, target, state)
         _keep_state(Files(spark), target, replace(state, is_done=True))
+    if open_question := undecided(_ledger(spark, target)):
+        log.warning("undecided", table=target.where, reason=open_question)
     done = _records_done(spark, target, state)
     return BackfillReport(target.where, done, time.monotonic() - started, exit_code)
 

@@ -28,7 +28,7 @@ from pyspark.sql import Column, DataFrame, Observation, Window, WindowSpec
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, MapType, StringType, StructType
 
-from cdc_sink.change.position import SourcePosition
+from cdc_sink.change.position import SourcePosition, between_partitions_sql
 from cdc_sink.change.quoting import literal, quote
 from cdc_sink.spark.facts import IS_STREAM, Passing, batch_facts, passing, remaining
 from cdc_sink.spark.faults import fault_sql
@@ -50,6 +50,7 @@ from cdc_sink.table.merge_sql import key_alias
 from cdc_sink.table.moving import Moving
 from cdc_sink.table.plan import BatchFacts
 
+_AT = f"IF(position IS NULL, NULL, {between_partitions_sql('op', 'position.hi', 'position.lo')})"
 _NO_BYTES = "CAST(NULL AS BINARY)"
 _ITS_PARTITION = ", 'partition', partition"
 LARGE = (StringType, BinaryType, ArrayType, MapType)
@@ -390,6 +391,6 @@ def _stale_exactly(changes: DataFrame, marks: Mapping[int, SourcePosition], of: 
         {
             "stale": below | outdated,
             "begins_again": below & (F.col("source_ts") > newest_before),
-            "place": F.max("position").over(so_far),
+            "place": F.max(F.expr(_AT)).over(so_far),
         }
     )

@@ -16,6 +16,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import IntegralType, StructType
 
+from cdc_sink.change.position import between_partitions_sql
 from cdc_sink.change.quoting import quote
 from cdc_sink.config import Target
 from cdc_sink.spark.faults import fault_sql
@@ -110,6 +111,9 @@ class MovedDeletes:
         return str(loaded.uuid())
 
 
+_AT = between_partitions_sql("op", "position.hi", "position.lo")
+
+
 def _outdated_sql(ties: bool) -> str:
     """Whether a change lies before the delete that is remembered of its key."""
     gone = "named_struct('hi', gone_at.pos_hi, 'lo', gone_at.pos_lo)"
@@ -121,8 +125,8 @@ def _outdated_sql(ties: bool) -> str:
         at_it = f"CASE op WHEN 'r' THEN true WHEN 'd' THEN false ELSE CAST({tie} AS BOOLEAN) END"
     return (
         "CASE WHEN gone_at IS NULL OR position IS NULL OR op IS NULL THEN false "
-        f"WHEN position < {gone} THEN true "
-        f"WHEN position = {gone} AND {elsewhere} THEN {at_it} ELSE false END"
+        f"WHEN {_AT} < {gone} THEN true "
+        f"WHEN {_AT} = {gone} AND {elsewhere} THEN {at_it} ELSE false END"
     )
 
 

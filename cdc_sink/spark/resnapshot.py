@@ -19,28 +19,21 @@ from cdc_sink.config import Target
 from cdc_sink.spark.failpoints import AFTER_TABLE_COMMIT, BEFORE_TABLE_COMMIT, failpoint
 from cdc_sink.spark.iceberg import IcebergTable, stamped
 from cdc_sink.table.columns import CDC_COLUMN
-from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, Ledger
+from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY
 from cdc_sink.table.resnapshot import Outcome, judge, left_over_sql
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cdc_sink.resnapshot")
 
 
-def is_due(ledger: Ledger | None) -> bool:
-    """Is there something to decide? Not while keys move or letters wait: they may name more rows."""
-    if ledger is None or ledger.run is None or ledger.moving or ledger.quarantined:
-        return False
-    return ledger.run.is_due(ledger.next_offsets)
-
-
 def settle(spark: SparkSession, target: Target) -> None:
     """Decide over the rows that the newest run does not name, and do it.
 
-    In:     a table whose ledger `is_due`.
+    In:     a table whose ledger `has_to_decide`; to any other nothing happens.
     Raises: StateError where the operator has to say; nothing was changed then.
     """
     table = IcebergTable.load(spark, target)
     ledger = table.ledger() if table else None
-    if table is None or ledger is None or ledger.run is None or not is_due(ledger):
+    if table is None or ledger is None or ledger.run is None or not ledger.has_to_decide:
         return
     left_over = left_over_sql(ledger.run, ledger.generation, quote(CDC_COLUMN))
     rows = table.rows_at(table.snapshot_id).where(left_over).count()

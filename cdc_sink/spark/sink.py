@@ -43,7 +43,7 @@ from cdc_sink.spark.folding import Folding
 from cdc_sink.spark.iceberg import IcebergTable, stamped
 from cdc_sink.spark.latest import Folded, not_in
 from cdc_sink.spark.moving import TopicNow
-from cdc_sink.spark.resnapshot import is_due, settle
+from cdc_sink.spark.resnapshot import settle
 from cdc_sink.spark.shape import Shape, key_names
 from cdc_sink.spark.tombstones import require_not_stored
 from cdc_sink.table.columns import CDC_COLUMN
@@ -135,7 +135,7 @@ class Sink:
         # Letters that wait may be older than what was deleted meanwhile.
         if before.moving and not plan.ledger.moving and not plan.ledger.quarantined:
             self.folding.deletes(table).forget()
-        if is_due(plan.ledger):
+        if plan.ledger.has_to_decide:
             settle(self.spark, self.target)
         return folded.facts
 
@@ -198,7 +198,7 @@ class Sink:
         first = batch.first if batch else None
         table = self.shape.open(changes, self.claim.open(self.partitions, first))
         ledger = self._require_ledger(table)
-        if is_due(ledger):
+        if ledger.has_to_decide:
             settle(self.spark, self.target)  # a crash came before it, or the operator had to say
             table = self.shape.open(changes, self.claim.open(self.partitions, first))
             ledger = self._require_ledger(table)

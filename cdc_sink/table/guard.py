@@ -9,15 +9,16 @@ Rules owned here, the first that decides counts:
 - Between partitions the source position decides, which is commit order. Equal positions of PostgreSQL are one
   change that was delivered twice, so either may stand. Other connectors give one position to all changes of a
   transaction, or of an event of the log: nothing tells which of two is newer, and `tied` says what happens.
-- A row of a source snapshot is older than any stream event at its position.
-- A row of a source snapshot that PostgreSQL took before it saw a commit has no first number (0): every stream
-  event is newer.
+- A row of a source snapshot is older than any stream event at its position; position.py says where one stands
+  that PostgreSQL took before it saw a commit.
 - A stored row that says nothing of its origin is older than any change.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from cdc_sink.change.position import SourcePosition, between_partitions, between_partitions_sql
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,10 @@ def is_newer(change: Place, stored: Place | None) -> bool:
         return change.offset > stored.offset
     if stored.pos_hi is None or stored.pos_lo is None:
         return True
-    if stored.op == "r" and stored.pos_hi == 0:
-        return True
     if change.pos_hi is None or change.pos_lo is None:
         return False
-    return (change.pos_hi, change.pos_lo) >= (stored.pos_hi, stored.pos_lo)
+    at = between_partitions(change.op, SourcePosition(change.pos_hi, change.pos_lo))
+    return at >= between_partitions(stored.op, SourcePosition(stored.pos_hi, stored.pos_lo))
 
 
 def newer_sql(change: str, stored: str, tied: str | None = None) -> str:
@@ -54,17 +54,19 @@ def newer_sql(change: str, stored: str, tied: str | None = None) -> str:
 
     In: `tied`, the SQL for two changes of one position in two partitions; None where they are the same.
     """
-    place = "struct({0}.pos_hi, {0}.pos_lo)"
+    new, old = (
+        between_partitions_sql(f"{of}.op", f"{of}.pos_hi", f"{of}.pos_lo")
+        for of in (change, stored)
+    )
     return (
         f"(CASE WHEN {stored} IS NULL OR {stored}.generation IS NULL THEN true "
         f"WHEN {change}.generation <> {stored}.generation "
         f"THEN {change}.generation > {stored}.generation "
         f"WHEN {change}.partition = {stored}.partition THEN {change}.offset > {stored}.offset "
         f"WHEN {stored}.pos_hi IS NULL OR {stored}.pos_lo IS NULL THEN true "
-        f"WHEN {stored}.op = 'r' AND {stored}.pos_hi = 0 THEN true "
         f"WHEN {change}.pos_hi IS NULL OR {change}.pos_lo IS NULL THEN false "
         f"WHEN {stored}.op = 'r' AND {change}.op <> 'r' "
-        f"AND {place.format(change)} = {place.format(stored)} THEN true "
-        + (f"WHEN {place.format(change)} = {place.format(stored)} THEN {tied} " if tied else "")
-        + f"ELSE {place.format(change)} >= {place.format(stored)} END)"
+        f"AND {new} = {old} THEN true "
+        + (f"WHEN {new} = {old} THEN {tied} " if tied else "")
+        + f"ELSE {new} >= {old} END)"
     )

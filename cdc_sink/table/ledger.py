@@ -149,6 +149,21 @@ class Ledger:
             for number in range(len(self.sources))
         )
 
+    @property
+    def is_undecided(self) -> bool:
+        """A source snapshot is whole here, and nothing was decided over the rows that it does not name."""
+        return self.run is not None and self.run.is_due(self.next_offsets)
+
+    @property
+    def keys_move(self) -> bool:
+        """Older changes of a key may still wait in another partition."""
+        return self.moving is not None and not self.moving.is_over(self.next_offsets)
+
+    @property
+    def has_to_decide(self) -> bool:
+        """Nothing that still waits can name more rows: not while keys move, or dead letters wait."""
+        return self.is_undecided and not self.keys_move and not self.quarantined
+
     def replayed(self, letters: int, digest: str) -> Ledger:
         """The ledger after so many dead letters were applied after all."""
         moved = Totals(applied=letters, dead_letters=-letters)

@@ -69,6 +69,12 @@ class Moving:
                 remedy="rebuild the table with `cdc-sink backfill` into a new target",
             )
 
+    def is_over(self, next_offsets: Offsets) -> bool:
+        """Say whether all older changes are applied. In: `next_offsets` of the ledger."""
+        if self.until is None:
+            return False
+        return all(next_offsets.get(p, 0) >= offset for p, offset in self.until.items())
+
     def to_json(self) -> dict[str, Any]:
         """Render as part of the ledger."""
         until = None if self.until is None else {str(p): o for p, o in self.until.items()}
@@ -134,8 +140,7 @@ def next_moving(
     if moving.until is None:
         new = range(moving.grown_from, partitions)
         return replace(moving, until=ends()) if is_met(new) else moving
-    is_over = all(next_offsets.get(p, 0) >= o for p, o in moving.until.items())
-    return None if is_over else moving
+    return None if moving.is_over(next_offsets) else moving
 
 
 def with_partitions(next_offsets: Offsets, partitions: Iterable[int]) -> dict[int, int]:

@@ -66,6 +66,7 @@ class TableStatus:
     troubles: tuple[str, ...] = ()
     writer: Writer = "unknown"
     heartbeat_age_s: float | None = None
+    undecided: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -96,6 +97,7 @@ class TableStatus:
             "troubles": list(self.troubles),
             "writer": self.writer,
             "heartbeat_age_s": self.heartbeat_age_s,
+            "undecided": self.undecided,
             "unread": {
                 part: f"{failure.where}: {failure.saw}" for part, failure in self.failures.items()
             },
@@ -128,7 +130,23 @@ def table_status(facts: TableFacts, now_ms: int) -> TableStatus:
         troubles=troubles,
         writer=_writer(facts, troubles, age_s),
         heartbeat_age_s=age_s,
+        undecided=undecided(facts.ledger),
     )
+
+
+def undecided(ledger: Ledger | None) -> str | None:
+    """What a decision over a whole source snapshot waits for: the table may hold rows too many until then."""
+    if ledger is None or not ledger.is_undecided:
+        return None
+    if ledger.quarantined:
+        until = f"{ledger.quarantined:,} dead letters are replayed or released"
+    elif ledger.moving is None or not ledger.keys_move:
+        return None  # decided with the next batch, or at the next start
+    elif ledger.moving.until is None:
+        until = f"more records of {ledger.topic} are applied, since its partitions grew"
+    else:
+        until = f"{ledger.topic} is applied up to {dict(ledger.moving.until)}"
+    return f"a source snapshot is complete, and rows that are not in it stay in the table until {until}"
 
 
 def _silences(facts: TableFacts, age_s: float | None) -> Iterator[str]:

@@ -15,6 +15,7 @@ from cdc_sink.spark import resnapshot
 from cdc_sink.spark.failpoints import AFTER_TABLE_COMMIT, BEFORE_TABLE_COMMIT
 from cdc_sink.table.partitioning import murmur2
 from cdc_sink.table.resnapshot import Outcome, Over
+from cdc_sink.table.status import undecided
 
 KEYS = 12
 NOT_IN_IT = "rows of the table are not in it"
@@ -200,6 +201,36 @@ def test_any_history_of_snapshots_ends_as_the_source_where_they_may_delete(
         assert source.stored == source.rows
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_snapshot_of_a_new_slot_in_a_topic_that_grew_ends_as_the_source(
+    lake: Lake, name: str, seed: int
+) -> None:
+    """Its rows lie elsewhere than the changes before them, which may be read later."""
+    source = Source.of(lake, name, 2, on_resnapshot="delete")
+    dice = source.dice = random.Random(seed)
+    source.snapshot()
+    source.apply()
+    for key in range(KEYS):
+        if dice.random() < 0.7:
+            source.write(key, "streamed")
+        if dice.random() < 0.3:
+            source.delete(key)
+    source.partitions = 4
+    for key in [key for key in source.rows if dice.random() < 0.5]:
+        source.lose(key)
+        if dice.random() < 0.7:
+            source.rows[key] = "written while nobody looked"
+    source.snapshot()
+    for key in range(KEYS):
+        if dice.random() < 0.3:
+            source.write(key, "later")
+    source.apply()
+    for number in range(3):  # the growth is over then
+        source.write(KEYS + number, "last")
+        source.apply()
+    assert source.stored == source.rows
+
+
 @pytest.mark.parametrize("policy", ["stop", "keep", "delete"])
 def test_rows_of_an_established_table_that_a_snapshot_leaves_out_are_for_the_operator(
     lake: Lake, name: str, policy: str
@@ -242,6 +273,25 @@ def test_a_whole_snapshot_that_names_all_rows_changes_nothing_and_asks_nothing(
     run = source.writer.ledger.run
     assert run is not None
     assert (run.over, run.outcome) == (Over.ESTABLISHED, Outcome.NONE)
+
+
+def test_the_batch_that_ends_a_growth_decides_over_a_snapshot(lake: Lake, name: str) -> None:
+    """Its topic may be silent from then on."""
+    source = Source.of(lake, name, 2, on_resnapshot="delete")
+    source.snapshot()
+    source.write(3, "streamed")
+    source.apply()
+    source.partitions = 3
+    source.lose(5)
+    source.snapshot()
+    source.writer.write(source.written)
+    assert source.stored == {**source.rows, 5: "first"}
+    assert "since its partitions grew" in (undecided(source.writer.ledger) or "")
+    end = len(source.topic.records)
+    source.write(4, "later")
+    source.writer.write(end)
+    assert source.stored == source.rows
+    assert undecided(source.writer.ledger) is None
 
 
 def test_all_rows_of_files_left_over_are_deleted_in_a_commit_that_has_the_ledger(

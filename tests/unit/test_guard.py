@@ -46,9 +46,17 @@ def test_a_row_without_origin_is_older_than_any_change() -> None:
     assert is_newer(replace(STORED, partition=1), replace(STORED, pos_hi=None))
 
 
-def test_a_snapshot_row_from_before_the_first_commit_is_older_than_any_event() -> None:
+def test_a_snapshot_row_of_a_new_slot_stands_between_the_events_before_and_behind_it() -> None:
     read = replace(STORED, op="r", pos_hi=0, pos_lo=99)
-    assert is_newer(replace(STORED, partition=1, pos_hi=0, pos_lo=1), read)
+    elsewhere = replace(STORED, partition=1)
+    older, newer = (
+        replace(elsewhere, pos_hi=40, pos_lo=41),
+        replace(elsewhere, pos_hi=99, pos_lo=104),
+    )
+    later = replace(read, partition=2, pos_lo=120)
+    for first, second in ((older, read), (read, newer), (older, later), (read, later)):
+        assert is_newer(second, first)
+        assert not is_newer(first, second)
 
 
 @given(places, places)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from iceberg_tables import ledger
 
+from cdc_sink.change.position import SourcePosition
 from cdc_sink.cli.status import exit_code, render_json, render_screen
 from cdc_sink.errors import CdcSinkError, StateError, UnavailableError
 from cdc_sink.table.heartbeat import Heartbeat
 from cdc_sink.table.lease import Lease
 from cdc_sink.table.ledger import Totals
+from cdc_sink.table.moving import Moving
+from cdc_sink.table.resnapshot import Over, Run
 from cdc_sink.table.status import TableFacts, TableStatus, table_status
 
 NOW = 1_700_000_000_000
@@ -166,10 +170,38 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
                 "troubles": [],
                 "writer": "unknown",
                 "heartbeat_age_s": None,
+                "undecided": None,
                 "unread": {"lease": "kafka b:1: no answer"},
             }
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "until"),
+    [
+        ({"quarantined": 3}, "3 dead letters are replayed or released"),
+        (
+            {"moving": Moving(1)},
+            "more records of shop_pg.public.customers are applied, since its partitions grew",
+        ),
+        (
+            {"moving": Moving(1, {0: 91, 1: 50})},
+            "customers is applied up to {0: 91, 1: 50}",
+        ),
+        ({"moving": Moving(1, {0: 90, 1: 50})}, None),  # the batch that ends it decides
+        ({}, None),
+    ],
+)
+def test_what_a_snapshot_may_have_left_in_the_table_is_said(
+    changes: dict[str, Any], until: str | None
+) -> None:
+    run = Run(SourcePosition(1, 1), {0: 0}, Over.ESTABLISHED, {0: 90, 1: 50})
+    asked = dataclasses.replace(ledger({0: 90, 1: 50}), run=run, **changes)
+    said = status(ledger=asked).undecided
+    assert (said or "").endswith(until or "")
+    assert (said is None) is (until is None) is asked.has_to_decide
+    assert status(ledger=dataclasses.replace(asked, run=None)).undecided is None
 
 
 RUNS = {"connector": "RUNNING", "task 0": "RUNNING"}

@@ -141,5 +141,4 @@ def _is_undecided(facts: TableFacts) -> bool:
     ledger = facts.ledger
     if ledger is None:
         return False
-    is_due = ledger.run is not None and ledger.run.is_due(ledger.next_offsets)
-    return ledger.moving is not None or (is_due and not ledger.quarantined)
+    return ledger.moving is not None or (ledger.is_undecided and not ledger.quarantined)
