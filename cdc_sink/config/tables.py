@@ -96,8 +96,8 @@ class TableSettings(Frozen):
     key_partition: Literal["hashed", "fixed"] = Field(
         default="hashed",
         description="how the records of a topic with several partitions are spread: hashed, by Kafka's hash "
-        "of their key, which is looked at on samples; fixed, by something else that never changes for a key, "
-        "which is for you to know; default hashed: Kafka orders the changes of a key only in a partition",
+        "of their key, which is looked at in every record; fixed, by something else that never changes for "
+        "a key, which is for you to know; default hashed: Kafka orders a key's changes in one partition only",
     )
     foreign_commits: Literal["stop", "accept"] = Field(
         default="stop",

@@ -232,7 +232,7 @@ def plan_batch(
     _require_redelivered(facts, ledger, where)
     empties = facts.truncates > 0 and not facts.ignores_truncates
     if empties:
-        _require_one_partition(ledger, where)
+        _require_whole_truncate(ledger, where)
     if facts.unknown_keys or (facts.lacking_keys and (is_empty or empties)):
         return Plan(Step.LOOK_UP, ledger)
     after = _advanced(ledger, facts, on_resnapshot, where)
@@ -337,7 +337,7 @@ def _require_order(facts: BatchFacts, ledger: Ledger, where: str) -> None:
         )
 
 
-def _require_one_partition(ledger: Ledger, where: str) -> None:
+def _require_whole_truncate(ledger: Ledger, where: str) -> None:
     if len(ledger.sources) > 1:
         raise StateError(
             where,

@@ -32,6 +32,7 @@ class SourceTableReading:
     generated: Sequence[str] = ()
     replica_identity: str | None = None  # full, default, index, nothing; PostgreSQL only
     has_primary_key: bool = True
+    has_deferrable_key: bool = False
     is_partitioned: bool = False
     via_root: bool | None = None  # what the connector's publication says
 
@@ -75,6 +76,14 @@ def check_source_table(
             "warning",
             f"generated column(s) {', '.join(reading.generated)}: no change event has their value",
             "leave them out (column.exclude.list) and compute them where the table is read",
+        )
+    if reading.has_deferrable_key:
+        yield Finding(
+            where,
+            "warning",
+            "its primary key is DEFERRABLE: a statement may move a row to the key of another row that leaves "
+            "later, and the delete that the connector sends for the second then deletes the first",
+            f"make the primary key NOT DEFERRABLE, or never change keys in this table; {_VERIFY}",
         )
     if reading.is_partitioned:
         yield from _check_partitions(where, reading)

@@ -25,6 +25,7 @@ PG = ConnectorReading("pg", {"slot.name": "shop"}, {})
         ({}, []),
         ({"cascades": ["fk ON DELETE CASCADE"]}, [("warning", "not in the binary log")]),
         ({"generated": ["total"]}, [("warning", "total")]),
+        ({"has_deferrable_key": True}, [("warning", "then deletes the first")]),
         ({"replica_identity": "default"}, []),
         ({"replica_identity": "full", "has_primary_key": False}, []),
         (

@@ -24,7 +24,8 @@ _PG_TABLE = """
 SELECT c.relreplident::text, c.relkind::text,
   exists(SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)::text,
   coalesce((SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) FROM pg_attribute a
-    WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped), '')
+    WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped), ''),
+  exists(SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND NOT i.indimmediate)::text
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s
 """
@@ -83,7 +84,7 @@ def _read_postgresql(
     found = open_one.ask(_PG_TABLE, schema_and_table(table, default_schema="public"))
     if not found:
         return None
-    identity, kind, has_key, generated = (str(value) for value in found[0])
+    identity, kind, has_key, generated, is_deferrable = (str(value) for value in found[0])
     via_root = None
     if kind == "p" and settings:
         name = settings.get(PUBLICATION, "dbz_publication")
@@ -94,6 +95,7 @@ def _read_postgresql(
         generated=[name for name in generated.split(", ") if name],
         replica_identity=_IDENTITIES.get(identity),
         has_primary_key=has_key == "true",
+        has_deferrable_key=is_deferrable == "true",
         is_partitioned=kind == "p",
         via_root=via_root,
     )
