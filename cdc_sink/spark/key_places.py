@@ -12,6 +12,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
+from cdc_sink.spark.marks import offset_sql
 from cdc_sink.table.partitioning import Placed
 
 
@@ -25,8 +26,8 @@ class KeyPlaces:
         self,
         records: DataFrame,
         partitions: int,
-        before: Collection[int] = (),
-        next_offsets: Mapping[int, int] | None = None,
+        before: Collection[int],
+        next_offsets: Mapping[int, int],
     ) -> DataFrame:
         """The same records; runs nothing.
 
@@ -34,7 +35,8 @@ class KeyPlaces:
             `next_offsets` of the ledger, below which a record lies where it lay when it was applied.
         """
         self._seen = Observation()
-        hashed, is_new = kafka_hash(records), _is_new(next_offsets or {})
+        hashed = kafka_hash(records)
+        is_new = F.expr(f"offset >= coalesce({offset_sql(next_offsets)}, 0)")
         strays = [
             F.min(F.when(~_lies_by(hashed, {count, partitions}) & is_new, F.struct(*_NAMED))).alias(
                 str(count)
@@ -67,13 +69,6 @@ def _lies_by(hashed: Column, counts: Collection[int]) -> Column:
     for place in places:
         found = found | place
     return found
-
-
-def _is_new(next_offsets: Mapping[int, int]) -> Column:
-    pairs = [F.lit(number) for pair in sorted(next_offsets.items()) for number in pair]
-    if not pairs:
-        return F.lit(True)
-    return F.col("offset") >= F.coalesce(F.create_map(*pairs)[F.col("partition")], F.lit(0))
 
 
 def kafka_hash(records: DataFrame) -> Column:

@@ -53,7 +53,7 @@ from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, Claim, Ledger
 from cdc_sink.table.offsets import OffsetRange, require_continuous
 from cdc_sink.table.one_source import require_same_schemas
 from cdc_sink.table.one_table import OneTable
-from cdc_sink.table.partitioning import not_hashed
+from cdc_sink.table.partitioning import neither_placed, not_hashed
 from cdc_sink.table.plan import BatchFacts, Plan, Step
 
 GUARDED = f"t.{quote(CDC_COLUMN)}"
@@ -247,13 +247,17 @@ class Sink:
 
         While keys move more than once nothing rests on it.
         """
-        strays = topic.strays() if topic is not None else {}
+        strays = {} if topic is None else topic.strays()
         if topic is None or not strays:
             return
-        by = ledger.moving.placed_by if ledger.moving else topic.partitions
+        partitions, where = topic.partitions, self.target.where
+        by = ledger.moving.placed_by if ledger.moving else partitions
         stray = None if by is None else strays[by]
-        if stray is not None:
-            raise not_hashed(stray, topic.partitions, ledger.topic, self.target.where)
+        if stray is None or by is None:
+            return
+        if by < partitions:
+            raise neither_placed(stray, partitions, by, ledger.topic, where)
+        raise not_hashed(stray, partitions, ledger.topic, where)
 
     def _commit(
         self,

@@ -68,6 +68,24 @@ def counts_before(sample: Iterable[Placed], partitions: int) -> tuple[int, ...] 
     return None
 
 
+def neither_placed(
+    stray: Placed, partitions: int, before: int, topic: str, where: str
+) -> StateError:
+    """While keys move once: a record lies neither where the number before puts it nor where today's does."""
+    expected = (
+        f"{partition_of(stray.key, before)} of {before} and {partition_of(stray.key, partitions)}"
+    )
+    return StateError(
+        where,
+        f"{topic} grew from {before} to {partitions} partitions, and a record lies in neither of those that "
+        f"its key gives ({stray.partition}, not {expected} of {partitions}): the topic grew more than once "
+        "since the last batch, or something else spreads its keys",
+        data=NOT_APPLIED,
+        remedy="remove a partitioner or a transform that routes by something else, if there is one, and let "
+        "the connector take a new source snapshot into a new topic; then raise `generation` of this table",
+    )
+
+
 def not_hashed(stray: Placed, partitions: int, topic: str, where: str) -> StateError:
     """Keys are not spread by their bytes: a key's changes may lie in several partitions, in no order."""
     expected = partition_of(stray.key, partitions)
@@ -78,6 +96,6 @@ def not_hashed(stray: Placed, partitions: int, topic: str, where: str) -> StateE
         "several partitions, and nothing orders them",
         data=NOT_APPLIED,
         remedy="remove the partitioner or the transform that routes by something else, and let the connector "
-        "take a new source snapshot into a new topic; if a key of this topic never changes its partition, "
-        "set `key_partition: fixed` for this table",
+        "take a new source snapshot into a new topic; then raise `generation` of this table. If a key of "
+        "this topic never changes its partition, set `key_partition: fixed` instead",
     )
