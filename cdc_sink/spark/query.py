@@ -177,9 +177,9 @@ class TableQuery:
         except JOB_FAILED as failed:
             self._failed(caused(failed, self.target.where), now)
         else:
-            if waiting_for is None and not self.is_over:
-                self._enter("running", now)
             if waiting_for is None:
+                if not self.is_over:  # without a topic there is nothing to run
+                    self._enter("running", now)
                 return
             if self.state != "waiting" or self.attempts == 0:
                 log.info("waiting", table=self.target.where, waiting_for=waiting_for)

@@ -37,7 +37,7 @@ from cdc_sink.table.ledger import Ledger
 from cdc_sink.table.many_sources import Lanes
 from cdc_sink.table.moving import Moving, grown_before
 from cdc_sink.table.offsets import OffsetRange
-from cdc_sink.table.one_source import fingerprint, require_roles, require_same_schemas
+from cdc_sink.table.one_source import require_roles, require_same_schemas
 from cdc_sink.table.partitioning import Placed, counts_before, elsewhere, not_hashed
 from cdc_sink.table.plan import NEW_LOG_REMEDY, BatchFacts
 from cdc_sink.table.writer_schemas import WriterSchemas
@@ -327,21 +327,21 @@ class RecordWriter:
         new_values = {i: self.input.schema(i) for i in set(values) - set(self.schemas.values)}
         new_keys = {i: self.input.schema(i) for i in set(keys) - set(self.schemas.keys)}
         if new_values or new_keys:
-            self._require_schemas(new_values, new_keys)
-        self.schemas = self.schemas.plus(new_values, new_keys)
+            learned = self.schemas.plus(new_values, new_keys)
+            self._require_schemas(learned)
+            self.schemas = learned
         folding = self.sink.folding
         folding.options = replace(folding.options, ties=self.schemas.positions_tie)
         if self.schemas.leave_out_nulls:
             folding.options = replace(folding.options, nulls_left_out=True)
 
-    def _require_schemas(self, values: Mapping[int, str], keys: Mapping[int, str]) -> None:
+    def _require_schemas(self, learned: WriterSchemas) -> None:
         """Before anything is read by them: are they what they were when records of them were applied?"""
         where = self.sink.target.where
         table = IcebergTable.load(self.sink.spark, self.sink.target)
         ledger = table.ledger() if table else None
-        seen = {i: fingerprint(text) for i, text in {**keys, **values}.items()}
-        require_same_schemas(ledger.fingerprints if ledger else {}, seen, where)
-        require_roles(values, keys, where)
+        require_same_schemas(ledger.fingerprints if ledger else {}, learned.fingerprints, where)
+        require_roles(learned.values, learned.keys, where)
 
     def _table(self) -> tuple[IcebergTable | None, tuple[Column, ...]]:
         """The table as it is, and its columns with what the schemas add."""

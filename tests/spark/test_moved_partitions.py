@@ -13,8 +13,7 @@ from lake import Lake, Writer
 
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.spark.dead_letters import DeadLetters
-from cdc_sink.spark.key_places import KeyPlaces
-from cdc_sink.table.partitioning import Placed, elsewhere, partition_of
+from cdc_sink.table.partitioning import partition_of
 
 
 @pytest.fixture
@@ -250,100 +249,6 @@ def test_records_spread_in_any_way_end_as_their_source_or_at_a_named_stop(
         if play.topic.key({"id": key}) not in waiting:
             assert stored.get(key) == expected.get(key), (seed, key)
     assert leaves_out or not waiting
-
-
-def hashed(lake: Lake, name: str, keys: int, partitions: int) -> Writer:
-    """As many keys, each stored from where its bytes put it."""
-    topic = Topic(SourceTable(MOMENTS, connector="postgresql"))
-    for number in range(keys):
-        place(topic, Event("c", {"id": number, "note": "first"}, (1, number)), partitions)
-    writer = lake.writer(name, topic, key_partition="hashed")
-    writer.sink.partitions = tuple(range(partitions))
-    writer.write()
-    return writer
-
-
-def place(topic: Topic, event: Event, partitions: int) -> None:
-    topic.send(event, partition_of(topic.key(event.row) or b"", partitions))
-
-
-def test_one_record_in_hundreds_that_lies_elsewhere_stops_the_table(lake: Lake, name: str) -> None:
-    writer = hashed(lake, name, 3, 3)
-    topic = writer.topic
-    for number in range(300):
-        place(topic, Event("u", {"id": number % 3, "note": f"{number}"}, (2, number)), 3)
-        if number == 150:
-            event = Event("u", {"id": 7, "note": "elsewhere"}, (3, number))
-            topic.send(event, (partition_of(topic.key(event.row) or b"", 3) + 1) % 3)
-    before = writer.ledger
-    with pytest.raises(CdcSinkError, match="do not lie in the partition that follows"):
-        writer.write(3)
-    assert writer.ledger == before
-
-
-def test_while_keys_move_once_a_record_lies_by_one_of_two_numbers(lake: Lake, name: str) -> None:
-    """Else a left-out value might be taken from a row that is not the one before."""
-    writer = hashed(lake, name, 12, 2)
-    topic = writer.topic
-    for number in range(12):
-        place(topic, Event("u", {"id": number, "note": "old"}, (2, number)), 2)
-    for number in range(12):
-        place(topic, Event("u", {"id": number, "note": "new"}, (3, number)), 5)
-    writer.write(12)
-    assert set(notes_of(writer).values()) == {"new"}
-    first = len(topic.records)
-    odd = next(n for n in range(100, 200) if partitions_of(topic, n).isdisjoint({4}))
-    topic.send(Event("c", {"id": odd, "note": "third"}, (4, 1)), 4)
-    with pytest.raises(CdcSinkError, match="a record lies in neither of those that its key gives"):
-        writer.write(first)
-
-
-def test_what_was_applied_while_keys_moved_may_come_again_when_that_is_over(
-    lake: Lake, name: str
-) -> None:
-    """A restored checkpoint reads records of the topic's smaller days once more."""
-    writer = hashed(lake, name, 12, 2)
-    topic = writer.topic
-    for number in range(12):
-        place(topic, Event("u", {"id": number, "note": "new"}, (3, number)), 5)
-    writer.write(12)
-    for step in (4, 5):
-        for number in range(12):
-            place(topic, Event("u", {"id": number, "note": "newer"}, (step, number)), 5)
-        writer.write(len(topic.records) - 12)
-    assert writer.ledger.moving is None
-    place(topic, Event("u", {"id": 3, "note": "newest"}, (6, 1)), 5)
-    writer.write(0)
-    assert notes_of(writer) == {n: "newest" if n == 3 else "newer" for n in range(12)}
-
-
-def partitions_of(topic: Topic, key: int) -> set[int]:
-    """Where two and five partitions put a key."""
-    return {partition_of(topic.key({"id": key}) or b"", count) for count in (2, 5)}
-
-
-def notes_of(writer: Writer) -> dict[int, str | None]:
-    return {micros(row["id"]): row["note"] for row in writer.rows()}
-
-
-def test_spark_finds_the_records_that_lie_elsewhere(lake: Lake) -> None:
-    dice = random.Random(11)
-    for partitions, before in ((2, 1), (3, 3), (7, 5)):
-        placed = [
-            (key, partition_of(key, dice.choice((partitions, before))), number)
-            for number in range(40)
-            for key in [dice.randbytes(dice.randrange(1, 30))]
-        ]
-        records = lake.spark.createDataFrame(
-            [*placed, (None, 0, 99)], "key binary, partition int, offset long"
-        )
-        places = KeyPlaces()
-        places.observed(records, partitions, {before}, {0: 20, 1: 1}).collect()
-        new = [Placed(k, p) for k, p, o in placed if o >= {0: 20, 1: 1}.get(p, 0)]
-        found = places.strays()
-        assert found[before] is None or before == partitions
-        strays = elsewhere(new, partitions)
-        assert found[partitions] in strays if strays else found[partitions] is None
 
 
 def micros(moment: datetime) -> int:
