@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -137,7 +138,8 @@ class Driver:
     def signal(self, number: signal.Signals, *pids: int) -> None:
         """Send a signal to some of its processes; none given: to the whole group."""
         for pid in pids:
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # a JVM's helper, such as chmod, ends when it likes
+                os.kill(pid, number)
         if not pids and self._members():
             os.killpg(self.pid, number)
 
