@@ -39,7 +39,7 @@ spark: system ## tests in one local Spark session
 	@$(PYTEST) tests/spark -q
 
 stack: system ## tests on the real chain
-	@$(PYTEST) tests/stack -q
+	@$(PYTEST) tests/chain -q
 
 chaos: system ## kills at every step, then equality
 	@$(PYTEST) tests/chaos -q
@@ -48,13 +48,13 @@ workload: system ## random changes on one database for minutes, then equality
 	@$(BIN)/python -m tests.workload $(or $(WORKLOAD_ARGS),--database postgresql)
 
 test: check fuzz system ## everything
-	@$(PYTEST) tests/spark tests/stack tests/chaos -q
+	@$(PYTEST) tests/spark tests/chain tests/chaos -q
 
 demo: system ## a small shop through the whole chain, live, then verified
 	@$(BIN)/cdc-sink demo $(DEMO_ARGS)
 
 bench: system ## the figures of the README, measured here
-	@$(BIN)/python -m bench $(BENCH_ARGS)
+	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 lock: venv ## make requirements.lock anew from pyproject.toml
 	@$(BIN)/python -m pip install --quiet uv

@@ -12,16 +12,16 @@ from typing import Any
 
 _HOMES = {
     "CdcSinkError": "cdc_sink.errors",
-    "Ledger": "cdc_sink.table.ledger",
+    "Ledger": "cdc_sink.table.ledger.ledger",
     "Pipeline": "cdc_sink.config",
-    "SourcePosition": "cdc_sink.change.position",
-    "apply_changes": "cdc_sink.spark.custom",
-    "backfill": "cdc_sink.spark.backfill",
-    "latest_per_key": "cdc_sink.spark.latest",
+    "SourcePosition": "cdc_sink.debezium.position",
+    "apply_changes": "cdc_sink.spark.run.foreach_batch",
+    "backfill": "cdc_sink.spark.run.backfill",
+    "latest_per_key": "cdc_sink.spark.fold.latest",
     "load_config": "cdc_sink.config",
-    "read_changes": "cdc_sink.spark.custom",
-    "start": "cdc_sink.spark.stream",
-    "verify": "cdc_sink.clients.verify",
+    "read_changes": "cdc_sink.spark.run.foreach_batch",
+    "start": "cdc_sink.spark.run.pipeline",
+    "verify": "cdc_sink.verification.verify",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -8,25 +8,24 @@ from typing import Annotated
 
 import typer
 
+from cdc_sink.cli.options import ConfigPath, SparkLog, TableName
 from cdc_sink.config import load_config
 from cdc_sink.errors import ConfigError
-from cdc_sink.spark.backfill import backfill
-from cdc_sink.spark.session import create_session
+from cdc_sink.spark.run.backfill import backfill
+from cdc_sink.spark.run.session import create_session
 
 
 def command(
-    config: Annotated[Path, typer.Argument(help="the pipeline's YAML file")],
-    table: Annotated[str, typer.Argument(help="the table, by its target or its topic")],
+    config: ConfigPath,
+    table: TableName,
     into: Annotated[
-        str | None, typer.Option(help="table to write; default <target>_backfill")
+        str | None, typer.Option(help="Table to write; default <target>_backfill.")
     ] = None,
     from_offsets: Annotated[
         str | None,
-        typer.Option(help='begin there: {"0": 12345} by partition; default: the earliest records'),
+        typer.Option(help='Begin there: {"0": 12345} by partition; default: the earliest records.'),
     ] = None,
-    spark_log: Annotated[
-        Path, typer.Option(envvar="CDC_SINK_SPARK_LOG", help="where Spark's own log goes")
-    ] = Path("spark-backfill.log"),
+    spark_log: SparkLog = Path("spark-backfill.log"),
 ) -> None:
     """Read a topic from its beginning to its present end into a table; killed, it goes on later."""
     pipeline = load_config(config)

@@ -7,18 +7,18 @@ import json
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from cdc_sink.cli.status import Output
-from cdc_sink.clients.preflight import check_pipeline
+from cdc_sink.check.check import check_pipeline
+from cdc_sink.check.rules.table import Finding, exit_code
+from cdc_sink.cli.options import ConfigPath, Output, OutputOption
 from cdc_sink.config import load_config
 from cdc_sink.errors import CdcSinkError, ConfigError
-from cdc_sink.spark.java import require_java
-from cdc_sink.table.findings import Finding, exit_code
+from cdc_sink.jars.java import require_java
 
 JSON_VERSION = 1
 _INDENT = " " * 9
@@ -27,12 +27,8 @@ _STYLE = {"error": "red", "warning": "yellow", "ok": "green"}
 
 def command(
     context: typer.Context,
-    config: Annotated[
-        Path, typer.Argument(envvar="CDC_SINK_CONFIG", help="The pipeline's YAML file.")
-    ],
-    output: Annotated[
-        Output, typer.Option(envvar="CDC_SINK_OUTPUT", help="A table, or documented JSON.")
-    ] = Output.TABLE,
+    config: ConfigPath,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Say what stands in a pipeline's way; nothing is changed.
 

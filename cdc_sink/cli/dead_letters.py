@@ -17,10 +17,11 @@ import typer
 from rich.console import Console
 from rich.table import Table as Screen
 
+from cdc_sink.cli.options import ConfigPath, Output, OutputOption, SparkLog, TableName
 from cdc_sink.clients.dead_letters import read_letter, read_letters
 from cdc_sink.config import Pipeline, load_config
 from cdc_sink.errors import ConfigError
-from cdc_sink.table.dead_letters import WAITING
+from cdc_sink.table.dead_letter import WAITING
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,16 +30,9 @@ app = typer.Typer(
     help="Show, replay or release what was set aside.",
 )
 
-ConfigPath = Annotated[
-    Path, typer.Argument(envvar="CDC_SINK_CONFIG", help="The pipeline's YAML file.")
-]
-TableName = Annotated[str, typer.Argument(help="The table, by its target or its topic.")]
 RecordName = Annotated[
     str | None,
     typer.Option(metavar="PARTITION@OFFSET", help="Only the key of this letter; default all keys."),
-]
-SparkLog = Annotated[
-    Path, typer.Option(envvar="CDC_SINK_SPARK_LOG", help="Where Spark's log goes.")
 ]
 LOG = Path("spark-dead-letters.log")
 
@@ -50,13 +44,13 @@ def list_letters(
     every: Annotated[
         bool, typer.Option("--all", help="Also what was replayed or released.")
     ] = False,
-    output: Annotated[str, typer.Option(envvar="CDC_SINK_OUTPUT", help="table or json")] = "table",
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """List dead letters: where each record lies, why it is here, its state. Exit code 1 if any waits."""
     pipeline = load_config(config)
     where = None if table is None else pipeline.table(table).name
     letters = read_letters(pipeline, where, None if every else WAITING)
-    if output == "json":
+    if output is Output.JSON:
         print(json.dumps([_as_json(letter) for letter in letters], indent=2))
     else:
         Console().print(_screen(letters))
@@ -92,7 +86,7 @@ def replay_letters(
     config: ConfigPath, table: TableName, record: RecordName = None, spark_log: SparkLog = LOG
 ) -> None:
     """Apply waiting letters after all, in order; the table's stream must be stopped. Twice is harmless."""
-    from cdc_sink.spark.replay import replay
+    from cdc_sink.spark.run.replay import replay
 
     pipeline = load_config(config)
     place = None if record is None else _place(record)
@@ -110,7 +104,7 @@ def release_letters(
     spark_log: SparkLog = LOG,
 ) -> None:
     """Give letters up: later records of their keys apply again. Until one comes, their rows are stale."""
-    from cdc_sink.spark.replay import release
+    from cdc_sink.spark.run.replay import release
 
     pipeline = load_config(config)
     if (record is None) == (not every):
@@ -126,12 +120,12 @@ def release_letters(
 def purge_letters(
     config: ConfigPath,
     older_than_days: Annotated[
-        int, typer.Option(min=0, help="days since the letter was done with")
+        int, typer.Option(min=0, help="Days since the letter was done with.")
     ] = 30,
     spark_log: SparkLog = LOG,
 ) -> None:
     """Remove letters that were replayed or released long ago. Waiting ones stay."""
-    from cdc_sink.spark.replay import purge
+    from cdc_sink.spark.run.replay import purge
 
     pipeline = load_config(config)
     removed = purge(pipeline, older_than_days, spark=_session(pipeline, spark_log))
@@ -139,7 +133,7 @@ def purge_letters(
 
 
 def _session(pipeline: Pipeline, spark_log: Path) -> Any:
-    from cdc_sink.spark.session import create_session
+    from cdc_sink.spark.run.session import create_session
 
     return create_session(pipeline, purpose="dead-letters", log_file=spark_log.absolute())
 

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.live import Live
 
 from cdc_sink.cli.verify import render_findings, render_screen
-from cdc_sink.clients.verify import Verification, verify
-from cdc_sink.stack.demo import Demo
-from cdc_sink.stack.demo_folder import DemoFolder
-from cdc_sink.stack.demo_progress import Progress
-from cdc_sink.stack.demo_screen import Closing, render_closing, render_line, render_live
+from cdc_sink.demo.demo import Demo
+from cdc_sink.demo.folder import DemoFolder
+from cdc_sink.demo.progress import Progress
+from cdc_sink.demo.screen import Closing, render_closing, render_line, render_live
+from cdc_sink.verification.verify import Verification, verify
 
 INTERRUPTED = 130
 _EQUAL_LIMIT_S = 90  # what the connectors have not sent yet arrives within seconds

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from cdc_sink.cli.failure import exit_code_of, render_failure
+from cdc_sink.cli.error_text import exit_code_of, render_failure
 from cdc_sink.cli.logs import LogFormat, configure_logs
 
 VERBS = {
@@ -34,7 +34,7 @@ VERBS = {
 
 
 @dataclass
-class Talk:
+class CliContext:
     """What was said before the verb; lives as long as one call of the program."""
 
     verbose: bool = False
@@ -110,7 +110,7 @@ def before_the_verb(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; nothing is raised."""
-    talk = Talk()
+    talk = CliContext()
     try:
         get_command(app).main(list(arguments), prog_name="cdc-sink", obj=talk)
     except SystemExit as ended:

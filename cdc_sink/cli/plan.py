@@ -9,22 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from cdc_sink.change.outbox import KEY_ID, key_schema, value_schema
+from cdc_sink.check.check import columns_of
+from cdc_sink.cli.options import ConfigPath, Output, OutputOption
 from cdc_sink.clients.catalog import load_table, session_properties
-from cdc_sink.clients.preflight import columns_of
-from cdc_sink.clients.progress import read_ledger
-from cdc_sink.clients.registry import Registry
+from cdc_sink.clients.registry import RegistryClient
 from cdc_sink.config import Pipeline, Secret, Target, load_config
+from cdc_sink.debezium.wire.outbox import KEY_ID, key_schema, value_schema
 from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError
-from cdc_sink.table.columns import creation_sql
-from cdc_sink.table.evolution import AddColumn, older_rows
+from cdc_sink.observe.table_facts import read_ledger
 from cdc_sink.table.merge_sql import merge_sql
-from cdc_sink.table.preview import Preview, Versions, preview
+from cdc_sink.table.schema.columns import creation_sql
+from cdc_sink.table.schema.evolution import AddColumn, older_rows
+from cdc_sink.table.schema.preview import Preview, Versions, preview
 
 VIEW = "cdc_sink_batch"
 
@@ -39,8 +38,8 @@ class TablePlan:
 
 
 def command(
-    config: Annotated[Path, typer.Argument(help="the pipeline's YAML file")],
-    output: Annotated[str, typer.Option(help="text or json")] = "text",
+    config: ConfigPath,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Print the session properties, DDL and MERGE of every table; reads only.
 
@@ -49,16 +48,16 @@ def command(
     at fault, 3 a server is silent.
     """
     pipeline = load_config(config)
-    registry = Registry(pipeline.registry)
+    registry = RegistryClient(pipeline.registry)
     plans = {table.name: plan_table(Target(pipeline, table), registry) for table in pipeline.tables}
-    if output == "json":
+    if output is Output.JSON:
         typer.echo(json.dumps(render_json(pipeline, plans), indent=1))
     else:
         typer.echo(render_text(pipeline, plans))
     raise typer.Exit(exit_code(plans))
 
 
-def plan_table(target: Target, registry: Registry) -> TablePlan:
+def plan_table(target: Target, registry: RegistryClient) -> TablePlan:
     """Plan one table, so that its refusal hides no other's.
 
     Raises: UnavailableError.
@@ -91,7 +90,7 @@ def render_json(pipeline: Pipeline, plans: Mapping[str, TablePlan]) -> dict[str,
 
 def render_text(pipeline: Pipeline, plans: Mapping[str, TablePlan]) -> str:
     """Render SQL; everything that is not a statement is a comment."""
-    lines = ["-- Spark session properties; spark.jars: `python -m cdc_sink.spark.jars` prints them"]
+    lines = ["-- Spark session properties; spark.jars: `python -m cdc_sink.jars` prints them"]
     lines += [f"-- {k}={v}" for k, v in _session(pipeline).items()]
     for name, plan in plans.items():
         lines += ["", f"-- {name}", *(f"-- {note}" for note in plan.notes)]
@@ -109,7 +108,7 @@ def _session(pipeline: Pipeline) -> dict[str, str]:
     return session_properties(pipeline.catalog.model_copy(update={"properties": masked}))
 
 
-def _plan(target: Target, registry: Registry) -> TablePlan:
+def _plan(target: Target, registry: RegistryClient) -> TablePlan:
     _require_registered(target)
     table = load_table(target.pipeline.catalog, target.where)
     found = None if table is None else read_ledger(table)
@@ -147,7 +146,7 @@ def _notes(seen: Preview) -> Iterator[str]:
         yield f"null in rows of the newest schema: {', '.join(seen.unfilled)}"
 
 
-def _read_versions(target: Target, registry: Registry, written: tuple[int, ...]) -> Versions:
+def _read_versions(target: Target, registry: RegistryClient, written: tuple[int, ...]) -> Versions:
     topic = target.table.topic
     values, keys = registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key")
     if not values or not (keys or target.table.mode == "append"):

@@ -9,33 +9,32 @@ from typing import Annotated
 
 import typer
 
-from cdc_sink.clients.start_check import StartCheck
+from cdc_sink.check.at_start import StartCheck
+from cdc_sink.cli.options import ConfigPath, SparkLog
 from cdc_sink.config import load_config
-from cdc_sink.spark.session import create_session
-from cdc_sink.spark.stream import start
+from cdc_sink.spark.run.pipeline import start
+from cdc_sink.spark.run.session import create_session
 
 
 def command(
-    config: Annotated[Path, typer.Argument(help="the pipeline's YAML file")],
+    config: ConfigPath,
     once: Annotated[
-        bool, typer.Option("--once", help="apply what is in the topics now, then end")
+        bool, typer.Option("--once", help="Apply what is in the topics now, then end.")
     ] = False,
     take_over: Annotated[
         bool,
         typer.Option(
             "--take-over",
-            help="go on at the tables' ledgers where a checkpoint was lost or fits its table no more",
+            help="Go on at the tables' ledgers where a checkpoint was lost or fits its table no more.",
         ),
     ] = False,
     unchecked: Annotated[
         bool,
         typer.Option(
-            "--unchecked", help="start also tables that `check` calls wrong; without asking it"
+            "--unchecked", help="Start also tables that `check` calls wrong; without asking it."
         ),
     ] = False,
-    spark_log: Annotated[
-        Path, typer.Option(envvar="CDC_SINK_SPARK_LOG", help="where Spark's own log goes")
-    ] = Path("spark.log"),
+    spark_log: SparkLog = Path("spark.log"),
 ) -> None:
     """Keep tables equal to their sources; changes tables. SIGTERM and Ctrl-C stop between batches.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cdc_sink.stack.parts import CHAIN, EVERYTHING
-from cdc_sink.stack.serve import serve, start_detached, stop_detached
-from cdc_sink.stack.workdir import StackState, is_in_use, read_state
+from cdc_sink.cli.options import Output, OutputOption
+from cdc_sink.demo.chain.detached import serve, start_detached, stop_detached
+from cdc_sink.demo.chain.hosting.workdir import ChainState, is_in_use, read_state
+from cdc_sink.demo.chain.services import CHAIN, EVERYTHING
 
 JSON_VERSION = 1
 
@@ -29,13 +29,6 @@ Workdir = Annotated[
         help="The work folder: data, logs and ports; the same folder again continues.",
     ),
 ]
-
-
-class Output(StrEnum):
-    """How the result is printed."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 @app.command()
@@ -70,9 +63,7 @@ def up(
 @app.command()
 def status(
     workdir: Workdir = Path(".cdc-sink/stack"),
-    output: Annotated[
-        Output, typer.Option(envvar="CDC_SINK_OUTPUT", help="A table, or documented JSON.")
-    ] = Output.TABLE,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Show what runs in the work folder, where, and with how much memory. Read-only.
 
@@ -98,7 +89,7 @@ def down(workdir: Workdir = Path(".cdc-sink/stack")) -> None:
     typer.echo("down" if stop_detached(workdir.resolve()) else "already down", err=True)
 
 
-def render_json(state: StackState | None) -> dict[str, Any]:
+def render_json(state: ChainState | None) -> dict[str, Any]:
     """Return what `status --output json` prints; documented, so changed with its version only."""
     parts = {} if state is None else state.parts
     return {
@@ -119,7 +110,7 @@ def render_json(state: StackState | None) -> dict[str, Any]:
     }
 
 
-def _print_table(state: StackState) -> None:
+def _print_table(state: ChainState) -> None:
     for name, part in state.parts.items():
         memory = f"{part.rss_bytes() >> 20} MB" if part.is_running else "not running"
         typer.echo(f"{name:16} {memory:>12}  {part.endpoint}")

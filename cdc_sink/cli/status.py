@@ -7,36 +7,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console, Group
 from rich.table import Table as Screen
 from rich.text import Text
 
-from cdc_sink.clients.progress import Upstream, read_facts
+from cdc_sink.cli.options import ConfigPath, Output, OutputOption
 from cdc_sink.config import Pipeline, load_config
-from cdc_sink.table.status import TableStatus, table_status
+from cdc_sink.observe.status import TableStatus, table_status
+from cdc_sink.observe.table_facts import Upstream, read_facts
 
 JSON_VERSION = 1
 
 
-class Output(StrEnum):
-    """How the result is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 def command(
-    config: Annotated[
-        Path, typer.Argument(envvar="CDC_SINK_CONFIG", help="The pipeline's YAML file.")
-    ],
-    output: Annotated[
-        Output, typer.Option(envvar="CDC_SINK_OUTPUT", help="A table, or documented JSON.")
-    ] = Output.TABLE,
+    config: ConfigPath,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Show how far each table is behind its topic: lag in records, freshness, state.
 

@@ -13,32 +13,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table as Screen
 
-from cdc_sink.clients.verify import Verification, not_verifiable, verify
+from cdc_sink.cli.options import ConfigPath, Output, OutputOption
 from cdc_sink.config import load_config
-from cdc_sink.table.checksum import KeyDifference
+from cdc_sink.verification.range_sums import KeyDifference
+from cdc_sink.verification.verify import Verification, not_verifiable, verify
 
 JSON_VERSION = 1
 
 
-class Output(StrEnum):
-    """How the result is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 def command(
-    config: Annotated[
-        Path, typer.Argument(envvar="CDC_SINK_CONFIG", help="The pipeline's YAML file.")
-    ],
+    config: ConfigPath,
     table: Annotated[
         list[str] | None,
         typer.Option(envvar="CDC_SINK_TABLE", help="Only this target or topic; may be repeated."),
@@ -55,9 +45,7 @@ def command(
         int,
         typer.Option(envvar="CDC_SINK_KEYS", min=0, help="Differing keys to print per table."),
     ] = 20,
-    output: Annotated[
-        Output, typer.Option(envvar="CDC_SINK_OUTPUT", help="A table, or documented JSON.")
-    ] = Output.TABLE,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Compare each source table with its Iceberg table, row by row, once both are still.
 

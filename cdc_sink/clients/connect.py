@@ -1,57 +1,26 @@
 """Kafka Connect's REST interface: the few calls the demo, the tests and `check` need.
 
-Rule this file owns: of a connector's settings only those that `check` judges are kept; the others may be
+Rule this file owns: of a connector's settings only those are kept that the caller names; the others may be
 secret.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
 import httpx2
 
 from cdc_sink import config
+from cdc_sink.debezium.connector import ConnectorReading
 from cdc_sink.errors import CdcSinkError, ConfigError, UnavailableError
-from cdc_sink.table.captures import CAPTURE_SETTINGS
-from cdc_sink.table.connector_findings import (
-    CONVERTER,
-    HISTORY_SERVERS,
-    IGNORE_DEFAULT,
-    ON_BAD_VALUE,
-    ConnectorReading,
-)
-from cdc_sink.table.heartbeat import HEARTBEAT_SETTINGS
-from cdc_sink.table.json_findings import SETTINGS as JSON_SETTINGS
-from cdc_sink.table.name_findings import SETTINGS as NAME_SETTINGS
-from cdc_sink.table.source_findings import SOURCE_SETTINGS
-from cdc_sink.table.transform_findings import is_judged
-from cdc_sink.table.wire_findings import WIRE_SETTINGS
-from cdc_sink.table.writer_findings import JUDGED as WRITER_SETTINGS
 
 _POLL_S = 0.2  # Connect tells of a connector's state only when it is asked
-_KEPT = (
-    *CAPTURE_SETTINGS,
-    *WRITER_SETTINGS,
-    *SOURCE_SETTINGS,
-    *HEARTBEAT_SETTINGS,
-    CONVERTER,
-    HISTORY_SERVERS,
-    IGNORE_DEFAULT,
-    ON_BAD_VALUE,
-    *WIRE_SETTINGS,
-    *JSON_SETTINGS,
-    *NAME_SETTINGS,
-)
 
 
-def _is_kept(setting: str) -> bool:
-    return setting in _KEPT or is_judged(setting)
-
-
-class Connect:
+class ConnectClient:
     """One Connect worker group."""
 
     def __init__(
@@ -61,16 +30,17 @@ class Connect:
         self._client = httpx2.Client(timeout=timeout_s, auth=login)
 
     @classmethod
-    def of(cls, given: config.Connect) -> Connect:
+    def of(cls, given: config.Connect) -> ConnectClient:
         """Open a client; nothing is asked yet. Raises ConfigError when the password can't be read."""
         login = None
         if given.user is not None and given.password is not None:
             login = given.user, given.password.reveal()
         return cls(given.url, timeout_s=given.timeout_s, login=login)
 
-    def connectors(self) -> list[ConnectorReading]:
+    def connectors(self, keep: Callable[[str], bool]) -> list[ConnectorReading]:
         """Return every connector, with the traces of its parts that FAILED.
 
+        In:     keep, whether a setting of that name is kept.
         Raises: UnavailableError when Connect is silent, ConfigError when it refuses the user.
         """
         path = "/connectors?expand=info&expand=status"
@@ -79,7 +49,7 @@ class Connect:
             return [
                 ConnectorReading(
                     name=str(name),
-                    settings={k: v for k, v in one["info"]["config"].items() if _is_kept(k)},
+                    settings={k: v for k, v in one["info"]["config"].items() if keep(k)},
                     failed=dict(_failed_parts(one["status"])),
                     states=_states(one["status"]),
                 )

@@ -17,7 +17,7 @@ def read_letters(
 ) -> list[dict[str, Any]]:
     """Return letters by table, partition and offset; `None` means all tables, all states.
 
-    Out: one dict per letter, columns as table/dead_letters.py names them.
+    Out: one dict per letter, columns as table/dead_letter.py names them.
     """
     everything = pc.field("state").is_valid()
     of_table = everything if table is None else pc.field("table") == table

@@ -30,7 +30,7 @@ _NO_REGISTRY = "the answer isn't a schema registry's"
 Answer = TypeVar("Answer")
 
 
-class Registry:
+class RegistryClient:
     """The writer schemas of one registry; safe to share between threads."""
 
     def __init__(self, registry: config.Registry) -> None:

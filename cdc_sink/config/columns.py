@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from cdc_sink.change.column_option import ColumnOption
 from cdc_sink.config.secrets import Frozen
+from cdc_sink.debezium.options import ColumnOption
 
 
 class ColumnSettings(Frozen):

@@ -10,9 +10,9 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from cdc_sink.change.column_option import UNAVAILABLE, FieldNames, TableOptions
 from cdc_sink.config.columns import ColumnSettings
 from cdc_sink.config.secrets import Frozen
+from cdc_sink.debezium.options import UNAVAILABLE, FieldNames, TableOptions
 
 TARGET = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$"
 

@@ -15,7 +15,7 @@ from enum import Enum
 LEASE_S = 60
 
 
-class Verdict(Enum):
+class LeaseState(Enum):
     """What a lease says about starting a query."""
 
     FREE = "free"
@@ -64,10 +64,10 @@ class Lease:
         """Written by the process that writes `me`."""
         return (self.host, self.pid, self.started) == (me.host, me.pid, me.started)
 
-    def judge(self, me: Lease, *, is_alive: bool) -> Verdict:
+    def judge(self, me: Lease, *, is_alive: bool) -> LeaseState:
         """May `me` take over? On one host the process table tells, else only time does."""
         if self.is_of(me) or self.state == "stopped":
-            return Verdict.FREE
+            return LeaseState.FREE
         if self.host == me.host:
-            return Verdict.HELD if is_alive else Verdict.FREE
-        return Verdict.UNSURE if self.is_fresh(me.renewed_at_ms) else Verdict.FREE
+            return LeaseState.HELD if is_alive else LeaseState.FREE
+        return LeaseState.UNSURE if self.is_fresh(me.renewed_at_ms) else LeaseState.FREE

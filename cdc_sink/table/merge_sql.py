@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cdc_sink.change.quoting import literal, quote
-from cdc_sink.table.columns import CDC_COLUMN, Column
+from cdc_sink.sql import literal, quote
+from cdc_sink.table.schema.columns import CDC_COLUMN, Column
 
 
 def key_alias(number: int) -> str:
@@ -15,7 +15,7 @@ def key_alias(number: int) -> str:
 
 
 @dataclass(frozen=True)
-class Fill:
+class StoredValues:
     """Columns of which the stored row may keep its value: where the view's `missing` names them.
 
     `otherwise` is the SQL that takes the place of `cdc` in a new row, which has no value to keep; and that of
@@ -30,7 +30,7 @@ class Fill:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredRowCheck:
     """What else is asked where a stored row is met.
 
     `guard`: a condition on `s.cdc` and `t._cdc` without which it stays as it is. `bare`: the SQL that takes
@@ -47,8 +47,8 @@ def merge_sql(
     columns: Sequence[Column],
     key_columns: Sequence[str],
     *,
-    fill: Fill = Fill(),
-    stored: Stored = Stored(),
+    fill: StoredValues = StoredValues(),
+    stored: StoredRowCheck = StoredRowCheck(),
 ) -> str:
     """Apply one row per key: deletes delete, all else updates or inserts.
 

@@ -10,16 +10,16 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from cdc_sink.change.origin import Origin
-from cdc_sink.change.position import SourcePosition
+from cdc_sink.debezium.origin import Origin
+from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import StateError
-from cdc_sink.table import many_sources
-from cdc_sink.table.half_filled import Ids, SentColumns, read_only_after
-from cdc_sink.table.ledger import Ledger, Totals
-from cdc_sink.table.many_sources import SourceFacts
-from cdc_sink.table.offsets import NOT_APPLIED
-from cdc_sink.table.one_source import require_no_more, require_one_origin
-from cdc_sink.table.resnapshot import Before, Policy, Reads, next_run
+from cdc_sink.table.ledger import many_sources
+from cdc_sink.table.ledger.ledger import Ledger, Totals
+from cdc_sink.table.ledger.many_sources import SourceFacts
+from cdc_sink.table.ledger.offsets import NOT_APPLIED
+from cdc_sink.table.ledger.one_source import require_no_more, require_one_origin
+from cdc_sink.table.ledger.source_snapshot import Before, Policy, Reads, next_run
+from cdc_sink.table.schema.computed_columns import Ids, SentColumns, read_only_after
 
 MOST_BAD_ALONE = 100
 NEW_LOG_REMEDY = (
@@ -134,13 +134,13 @@ class Step(Enum):
 
     SKIP = "skip"
     KNOW_SOURCES = "know_sources"
-    FOLD_EXACTLY = "fold_exactly"
-    FILL = "fill"
-    LOOK_UP = "look_up"
-    NOTE = "note"
-    ADD = "add"
-    APPEND = "append"
-    REPLACE = "replace"
+    REFOLD_IN_KAFKA_ORDER = "refold_in_kafka_order"
+    REFOLD_WITH_FILLS = "refold_with_fills"
+    NEEDS_QUARANTINE = "needs_quarantine"
+    OFFSETS_ONLY = "offsets_only"
+    ADD_EVENTS = "add_events"
+    FIRST_LOAD = "first_load"
+    REPLACE_ALL = "replace_all"
     MERGE = "merge"
 
 
@@ -160,7 +160,7 @@ class Plan:
         """
         if facts.of_sources is not None:
             return self
-        has_stream = bool(before.high_water) or before.generation > 0
+        has_stream = bool(before.high_water) or before.stream.generation > 0
         known = Before(before.run, before.totals.applied > 0, has_stream)
         letters = facts.dead_letters > 0
         run = next_run(known, facts.snapshot_rows, has_letters=letters, ends=ends)
@@ -192,7 +192,7 @@ class Plan:
         """
         reached = self.ledger.advanced(end, {}, ())
         moves = self.step is Step.SKIP and reached.next_offsets != self.ledger.next_offsets
-        return Plan(Step.NOTE if moves else self.step, reached)
+        return Plan(Step.OFFSETS_ONLY if moves else self.step, reached)
 
 
 def plan_batch(
@@ -226,38 +226,38 @@ def plan_batch(
         return Plan(Step.KNOW_SOURCES, ledger)
     _require_order(facts, ledger, where)
     if (facts.needs_exact_fold or ledger.moving) and not folded_exactly:
-        return Plan(Step.FOLD_EXACTLY, ledger)
+        return Plan(Step.REFOLD_IN_KAFKA_ORDER, ledger)
     if facts.unfilled_keys:
-        return Plan(Step.FILL, ledger)
+        return Plan(Step.REFOLD_WITH_FILLS, ledger)
     _require_redelivered(facts, ledger, where)
     empties = facts.truncates > 0 and not facts.ignores_truncates
     if empties:
         _require_whole_truncate(ledger, where)
     if facts.unknown_keys or (facts.lacking_keys and (is_empty or empties)):
-        return Plan(Step.LOOK_UP, ledger)
+        return Plan(Step.NEEDS_QUARANTINE, ledger)
     after = _advanced(ledger, facts, on_resnapshot, where)
     if empties and not is_empty:
-        return Plan(Step.REPLACE, after)
+        return Plan(Step.REPLACE_ALL, after)
     if facts.upserted_keys and is_empty:
-        return Plan(Step.APPEND, after)
+        return Plan(Step.FIRST_LOAD, after)
     if facts.upserted_keys or (facts.deleted_keys and not is_empty):
         return Plan(Step.MERGE, after)
-    return Plan(Step.NOTE, after)
+    return Plan(Step.OFFSETS_ONLY, after)
 
 
 def _of_its_sources(ledger: Ledger, facts: BatchFacts, where: str) -> tuple[Ledger, bool]:
     """The ledger with the source or the sources of the batch, and whether some of many are new."""
     if facts.of_sources is None:
-        require_no_more(ledger.sources, ledger.topic, where)
-        origin = require_one_origin(facts.origins, ledger.origin, ledger.topic, where)
+        require_no_more(ledger.sources, ledger.stream.topic, where)
+        origin = require_one_origin(facts.origins, ledger.origin, ledger.stream.topic, where)
         return replace(ledger, origin=origin), False
     partitions = len(ledger.next_offsets)
     known = many_sources.with_origins(
-        ledger.sources, facts.origins, partitions, ledger.topic, where
+        ledger.sources, facts.origins, partitions, ledger.stream.topic, where
     )
     if len(known) > len(ledger.sources):
         return replace(ledger, sources=known), True
-    many_sources.require_placed(facts.unplaced, ledger.topic, where)
+    many_sources.require_placed(facts.unplaced, ledger.stream.topic, where)
     return ledger, False
 
 
@@ -266,7 +266,7 @@ def _advanced(ledger: Ledger, facts: BatchFacts, on_resnapshot: Policy, where: s
     kept = replace(ledger, ended_with={p: key for p, key in last.items() if key is not None})
     if facts.of_sources is not None:
         known = many_sources.advanced(
-            ledger.sources, facts.of_sources, on_resnapshot, ledger.topic, where
+            ledger.sources, facts.of_sources, on_resnapshot, ledger.stream.topic, where
         )
         kept = replace(kept, sources=known)
     return kept.advanced(
@@ -294,7 +294,7 @@ def plan_events(facts: BatchFacts, ledger: Ledger, *, where: str) -> Plan:
     _require_redelivered(facts, ledger, where)
     after = _advanced(ledger, facts, "keep", where)  # a source snapshot is events like others
     has_rows = facts.upserted_keys or facts.deleted_keys
-    return Plan(Step.ADD if has_rows else Step.NOTE, after)
+    return Plan(Step.ADD_EVENTS if has_rows else Step.OFFSETS_ONLY, after)
 
 
 def _require_some_good(facts: BatchFacts, where: str) -> None:
@@ -314,7 +314,7 @@ def _require_known_partition(facts: BatchFacts, ledger: Ledger, where: str) -> N
     if highest is not None and highest not in ledger.next_offsets:
         raise StateError(
             where,
-            f"partition {highest} of {ledger.topic} did not exist when the table was set up "
+            f"partition {highest} of {ledger.stream.topic} did not exist when the table was set up "
             f"({len(ledger.next_offsets)} partitions then); keys may have moved, so Kafka order no "
             "longer orders the changes of a key",
             data="the batch was not applied, its offsets were not committed",
@@ -329,7 +329,7 @@ def _require_order(facts: BatchFacts, ledger: Ledger, where: str) -> None:
     if facts.split_keys and ledger.moving is None:
         raise StateError(
             where,
-            f"{facts.split_keys} keys have changes in more than one partition of {ledger.topic}, "
+            f"{facts.split_keys} keys have changes in more than one partition of {ledger.stream.topic}, "
             "in one batch",
             data="the batch was not applied, its offsets were not committed",
             remedy="remove the partitioner or the transform that spreads them, and let the connector take a "
@@ -350,8 +350,9 @@ def _require_whole_truncate(ledger: Ledger, where: str) -> None:
     if len(ledger.next_offsets) > 1:
         raise StateError(
             where,
-            f"the source table was truncated, and {ledger.topic} has {len(ledger.next_offsets)} partitions: "
-            "the truncate lies in one of them, so nothing says which rows of the others came before it",
+            f"the source table was truncated, and {ledger.stream.topic} has "
+            f"{len(ledger.next_offsets)} partitions: the truncate lies in one of them, so nothing says which "
+            "rows of the others came before it",
             data="the batch was not applied, its offsets were not committed",
             remedy="rebuild the table with `cdc-sink backfill` after a new source snapshot, or set "
             "`truncate: ignore` for it",

@@ -9,19 +9,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from cdc_sink.stack.stack import Stack
+from cdc_sink.demo.chain.chain import Chain
 from tests.chaos.history import History
 from tests.chaos.readings import Readings
 
 
 @pytest.fixture(scope="package")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("stack")) as running:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    with Chain(tmp_path_factory.mktemp("stack")) as running:
         yield running
 
 
 @pytest.fixture(scope="package")
-def history(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+def history(stack: Chain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     """CDC_SINK_SEED in the environment replays the traffic and the instants of a run."""
     seed = int(os.environ.get("CDC_SINK_SEED", random.SystemRandom().randrange(10**6)))
     print(f"chaos: CDC_SINK_SEED={seed}", file=sys.stderr)

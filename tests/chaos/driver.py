@@ -138,7 +138,9 @@ class Driver:
     def signal(self, number: signal.Signals, *pids: int) -> None:
         """Send a signal to some of its processes; none given: to the whole group."""
         for pid in pids:
-            with contextlib.suppress(ProcessLookupError):  # a JVM's helper, such as chmod, ends when it likes
+            with contextlib.suppress(
+                ProcessLookupError
+            ):  # a JVM's helper, such as chmod, ends when it likes
                 os.kill(pid, number)
         if not pids and self._members():
             os.killpg(self.pid, number)

@@ -19,7 +19,7 @@ from pyiceberg.table.deletion_vector import deletion_vectors_from_puffin_file
 from pyiceberg.table.puffin import PuffinFile
 from pyiceberg.table.snapshots import Snapshot
 
-from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, Ledger
+from cdc_sink.table.ledger.ledger import BATCH_KEY, LEDGER_KEY, Ledger
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ import yaml
 
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.kafka import Cluster
-from cdc_sink.clients.progress import Upstream, read_facts
-from cdc_sink.clients.verify import verify
 from cdc_sink.config import Pipeline, Target, load_config
+from cdc_sink.demo.chain.chain import Chain
+from cdc_sink.demo.shop.tables import CUSTOMERS, ORDER_LINES, PRODUCTS, SCHEMA_STEPS
+from cdc_sink.demo.shop.traffic import Connect, Traffic, create
 from cdc_sink.errors import UnavailableError
-from cdc_sink.stack.shop import Connect, Traffic, create
-from cdc_sink.stack.shop_tables import CUSTOMERS, ORDER_LINES, PRODUCTS, SCHEMA_STEPS
-from cdc_sink.stack.stack import Stack
-from cdc_sink.table.status import PARKED, TableFacts
+from cdc_sink.observe.status import PARKED, TableFacts
+from cdc_sink.observe.table_facts import Upstream, read_facts
+from cdc_sink.verification.verify import verify
 from tests.chaos.driver import Driver, wait_until
 
 NAME = "shop_chaos"
@@ -47,7 +47,7 @@ VERIFY_S = 120  # for what Connect has not delivered yet
 class History:
     """The pipeline, its servers and its driver, if one runs now."""
 
-    stack: Stack
+    stack: Chain
     folder: Path
     seed: int
     pipeline: Pipeline
@@ -59,7 +59,7 @@ class History:
     drivers: list[Driver] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, stack: Stack, folder: Path, seed: int) -> History:
+    def begin(cls, stack: Chain, folder: Path, seed: int) -> History:
         """Make the shop with its first rows, its connectors and the configuration; no driver yet."""
         stack.postgres.create_database(NAME)
         stack.mysql.create_database(NAME)
@@ -316,7 +316,7 @@ class History:
                 driver.kill()
 
 
-def _connects(stack: Stack) -> tuple[Connect, Connect]:
+def _connects(stack: Chain) -> tuple[Connect, Connect]:
     return partial(stack.postgres.connect, NAME), partial(stack.mysql.connect, NAME)
 
 
@@ -328,7 +328,7 @@ def _is_applied(facts: TableFacts) -> bool:
     return dict(facts.ledger.next_offsets) == facts.end_offsets
 
 
-def _config(stack: Stack, folder: Path) -> dict[str, Any]:
+def _config(stack: Chain, folder: Path) -> dict[str, Any]:
     password = folder / "password"
     password.write_text(stack.mysql.password)
     side = {"postgres": ("shop_pg.public", "public"), "mysql": (f"shop_my.{NAME}", NAME)}

@@ -12,9 +12,9 @@ from pyiceberg.table import Table
 
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.dead_letters import read_letters
-from cdc_sink.clients.progress import read_ledger
-from cdc_sink.table.dead_letters import NAMED_BY
-from cdc_sink.table.ledger import Ledger, Totals
+from cdc_sink.observe.table_facts import read_ledger
+from cdc_sink.table.dead_letter import NAMED_BY
+from cdc_sink.table.ledger.ledger import Ledger, Totals
 from tests.chaos.driver import Driver, wait_until
 from tests.chaos.every_snapshot import EverySnapshot
 from tests.chaos.history import NAME, READINGS, History

@@ -24,7 +24,7 @@ from cdc_sink.spark.failpoints import (
     TABLE_HALF_EVOLVED,
     TABLE_OPENED,
 )
-from cdc_sink.table.ledger import Totals
+from cdc_sink.table.ledger.ledger import Totals
 from tests.chaos.history import READINGS, TABLES, History
 from tests.chaos.readings import GREW, GROW, GROWN, SPOIL, SPOILT, Readings
 

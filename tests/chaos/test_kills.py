@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import pytest
 
 from cdc_sink.clients.catalog import load_table
-from cdc_sink.clients.connect import Connect
+from cdc_sink.clients.connect import ConnectClient
 from cdc_sink.spark.failpoints import ALL, TABLE_CREATED
 from tests.chaos.driver import Driver, wait_until
 from tests.chaos.every_snapshot import EverySnapshot, Seen
@@ -218,7 +218,7 @@ def test_broker_killed_under_traffic_is_survived_without_a_restart(history: Hist
 
 
 def _wait_connectors(history: History) -> None:
-    connect = Connect(history.stack.connect_url)
+    connect = ConnectClient(history.stack.connect_url)
     for name in history.connectors:
         connect.wait_running(name, 120)
 

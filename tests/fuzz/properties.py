@@ -12,27 +12,33 @@ from typing import Any
 import fastavro
 from fastavro.utils import generate_one
 
-from cdc_sink.change.avro_types import (
-    column_type,
-    convert_sql,
-    set_aside,
-    unavailable_sql,
-    value_fault_reason,
-)
-from cdc_sink.change.envelope import (
+from cdc_sink.debezium.envelope import (
     Envelope,
     parse_key,
     reader_schema,
     record_kind,
     spark_schema,
 )
-from cdc_sink.change.position import position_of, position_sql
-from cdc_sink.change.wire import TOMBSTONE, Frame, FramingError, frame_prefix, parse_frame
+from cdc_sink.debezium.position import position_of, position_sql
+from cdc_sink.debezium.types.mapping import (
+    column_type,
+    convert_sql,
+    set_aside,
+    unavailable_sql,
+    value_fault_reason,
+)
+from cdc_sink.debezium.wire.confluent import (
+    TOMBSTONE,
+    Frame,
+    FramingError,
+    frame_prefix,
+    parse_frame,
+)
 from cdc_sink.errors import CdcSinkError
-from cdc_sink.table.columns import create_table_sql
-from cdc_sink.table.evolution import plan_evolution
 from cdc_sink.table.merge_sql import merge_sql
-from cdc_sink.table.writer_schemas import WriterSchemas
+from cdc_sink.table.schema.columns import create_table_sql
+from cdc_sink.table.schema.evolution import plan_evolution
+from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
 SAMPLES = Path(__file__).parent.parent / "unit" / "samples"
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(SAMPLES.glob("*.json"))}

@@ -17,10 +17,10 @@ import fastavro
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from cdc_sink.change.position import SourcePosition
-from cdc_sink.change.wire import frame_prefix
+from cdc_sink.debezium.position import SourcePosition
+from cdc_sink.debezium.wire.confluent import frame_prefix
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.offsets import OffsetRange
+from cdc_sink.table.ledger.offsets import OffsetRange
 
 SAMPLES = Path(__file__).parent.parent / "unit" / "samples"
 RECORDED = {

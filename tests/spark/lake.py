@@ -12,18 +12,19 @@ from pyiceberg.table import Table as IcebergTable
 from pyspark.sql import DataFrame, SparkSession
 
 from cdc_sink import config
-from cdc_sink.change.position import SourcePosition
 from cdc_sink.clients.catalog import load_table
-from cdc_sink.clients.registry import Registry
+from cdc_sink.clients.registry import RegistryClient
 from cdc_sink.config import Target
-from cdc_sink.spark.events import folding_of
-from cdc_sink.spark.iceberg import IcebergTable as Table
-from cdc_sink.spark.inputs import input_of
-from cdc_sink.spark.records import RecordWriter
-from cdc_sink.spark.session import create_session
-from cdc_sink.spark.sink import Sink
-from cdc_sink.table.ledger import LEDGER_KEY, Claim, Ledger
-from cdc_sink.table.partitioning import Placed
+from cdc_sink.debezium.position import SourcePosition
+from cdc_sink.spark.fold.append import folding_of
+from cdc_sink.spark.iceberg_table import IcebergTable as Table
+from cdc_sink.spark.micro_batch import MicroBatchWriter
+from cdc_sink.spark.read.converters import converter_of
+from cdc_sink.spark.run.session import create_session
+from cdc_sink.spark.write.sink import Sink
+from cdc_sink.table.ledger.key_partitions import Placed
+from cdc_sink.table.ledger.ledger import LEDGER_KEY, Ledger
+from cdc_sink.table.ledger.stream_identity import StreamIdentity
 from cdc_sink.table.plan import BatchFacts
 
 PIPELINE = "shop"
@@ -96,12 +97,12 @@ class Writer:
 
     def __post_init__(self) -> None:
         self.spark = self.lake.spark.newSession()
-        own = Claim(PIPELINE, self.query_id, "cluster", self.target.table.topic, "topic-1")
+        own = StreamIdentity(PIPELINE, self.query_id, "cluster", self.target.table.topic, "topic-1")
         self.sink = self.kind(self.spark, own, tuple(self.partitions), folding_of(self.target))
         # The double has the one method that is asked for.
-        self.records = RecordWriter(
+        self.records = MicroBatchWriter(
             self.sink,
-            input_of(self.target, cast(Registry, self.topic.registry)),
+            converter_of(self.target, cast(RegistryClient, self.topic.registry)),
             Reread(self),
         )
 
@@ -109,7 +110,7 @@ class Writer:
         """What a start with a greater generation does to the ledger."""
         iceberg = Table.load(self.spark, self.target)
         assert iceberg is not None
-        opened = self.ledger.reopened(self.sink.claim, self.partitions)
+        opened = self.ledger.reopened(self.sink.stream, self.partitions)
         iceberg.note({LEDGER_KEY: opened.to_json()})
 
     def write(self, first: int = 0, end: int | None = None, *, tasks: int = 2) -> BatchFacts | None:

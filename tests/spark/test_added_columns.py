@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from debezium import SourceTable, decimal, optional, semantic
 from lake import Lake, Writer
+from schema_versions import Versions
 from structlog.testing import capture_logs
-from versions import Versions
 
-from cdc_sink.table.evolution import UNKNOWN
+from cdc_sink.table.schema.evolution import UNKNOWN
 
 # Column → its Avro type, its default as a schema has it, and as a row does.
 CONSTANTS: Mapping[str, tuple[Any, Any, Any]] = {

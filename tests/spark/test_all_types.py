@@ -11,8 +11,8 @@ from time_rows import TIMES
 from type_rows import NESTED, NUMBERS, WORDS
 
 from cdc_sink import config
-from cdc_sink.change.avro_types import bad_value_sql, column_type
-from cdc_sink.change.envelope import Envelope, reader_schema, spark_schema, with_options
+from cdc_sink.debezium.envelope import Envelope, reader_schema, spark_schema, with_options
+from cdc_sink.debezium.types.mapping import bad_value_sql, column_type
 from cdc_sink.errors import RecordError
 
 ROWS = {**NUMBERS, **TIMES, **WORDS, **NESTED}

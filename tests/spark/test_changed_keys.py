@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from debezium import Event, SourceTable, decimal, optional, semantic
-from documents import FULL, SCAN, documents, key_header, move, row, without_scan
 from lake import Lake, Reread, Writer
+from large_values import FULL, SCAN, documents, key_header, move, row, without_scan
 from test_dead_letters import letters
 from type_rows import OPEN_SCALE
 
-from cdc_sink.change.avro_types import UNAVAILABLE
+from cdc_sink.debezium.types.mapping import UNAVAILABLE
 
 
 @pytest.fixture

@@ -13,15 +13,14 @@ from py4j.protocol import Py4JJavaError
 
 from cdc_sink.config import Target
 from cdc_sink.errors import StateError
-from cdc_sink.spark.checkpoint import (
+from cdc_sink.spark.run.checkpoint import (
     Files,
-    Identity,
     check_identity,
     query_id,
     require_not_ahead,
     resume_offsets,
 )
-from cdc_sink.spark.leases import (
+from cdc_sink.spark.run.lease_file import (
     judge_lease,
     my_lease,
     read_lease,
@@ -29,10 +28,11 @@ from cdc_sink.spark.leases import (
     take_lease,
     write_lease,
 )
-from cdc_sink.table.lease import Verdict
-from cdc_sink.table.ledger import Claim
+from cdc_sink.table.lease import LeaseState
+from cdc_sink.table.ledger.ledger import Ledger
+from cdc_sink.table.ledger.stream_identity import StreamIdentity
 
-IDENTITY = Identity("cluster", "shop.public.items", "topic-1", "q1", None)
+STREAM = StreamIdentity("shop", "q1", "cluster", "shop.public.items", "topic-1")
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_reading_goes_on_after_the_last_batch_that_spark_committed(
 
 def test_a_checkpoint_may_be_behind_the_ledger_but_not_ahead_of_it(target: Target) -> None:
     ledger = dataclasses.replace(
-        Claim("shop", "q1", "cluster", "shop.public.items", "topic-1").open([0, 1]),
+        Ledger.opened(STREAM, [0, 1]),
         next_offsets={0: 10, 1: 4},
     )
     require_not_ahead({0: 10, 1: 3}, ledger, target)
@@ -110,26 +110,25 @@ def test_a_checkpoint_may_be_behind_the_ledger_but_not_ahead_of_it(target: Targe
 
 
 @pytest.mark.parametrize(
-    ("other", "saw"),
+    ("other", "uuid", "saw"),
     [
-        ({"cluster_id": "c2"}, "belongs to cluster_id 'cluster', this start sees 'c2'"),
-        ({"topic": "t2"}, "belongs to topic 'shop.public.items', this start sees 't2'"),
-        ({"topic_id": "x"}, "belongs to topic_id 'topic-1', this start sees 'x'"),
-        ({"query_id": "q2"}, "belongs to query_id 'q1', this start sees 'q2'"),
-        ({"table_uuid": "u2"}, "belongs to table_uuid 'u1', this start sees 'u2'"),
-        ({"table_uuid": None}, "belongs to table_uuid 'u1', this start sees None"),
+        ({"cluster_id": "c2"}, "u1", "belongs to cluster id 'cluster', this query has 'c2'"),
+        ({"topic": "t2"}, "u1", "belongs to topic 'shop.public.items', this query has 't2'"),
+        ({"topic_id": "x"}, "u1", "belongs to topic id 'topic-1', this query has 'x'"),
+        ({"query_id": "q2"}, "u1", "belongs to query id 'q1', this query has 'q2'"),
+        ({}, "u2", "belongs to a table with the uuid 'u1', this start sees 'u2'"),
+        ({}, None, "belongs to a table with the uuid 'u1', this start sees None"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(
-    files: Files, target: Target, other: dict[str, str | None], saw: str
+    files: Files, target: Target, other: dict[str, str], uuid: str | None, saw: str
 ) -> None:
-    check_identity(files, target, IDENTITY)
-    made = dataclasses.replace(IDENTITY, table_uuid="u1")  # the first start found no table yet
-    check_identity(files, target, made)
-    check_identity(files, target, made)
+    check_identity(files, target, STREAM, None)  # the first start found no table yet
+    check_identity(files, target, STREAM, "u1")
+    check_identity(files, target, STREAM, "u1")
     before = files.read(target.identity_file)
     with pytest.raises(StateError) as refused:
-        check_identity(files, target, dataclasses.replace(made, **other))
+        check_identity(files, target, dataclasses.replace(STREAM, **other), uuid)
     assert refused.value.where == target.where
     assert refused.value.saw == f"the checkpoint {target.checkpoint} {saw}"
     assert files.read(target.identity_file) == before
@@ -138,22 +137,22 @@ def test_a_checkpoint_of_something_else_is_refused(
 def test_a_lease_is_held_while_its_process_lives_and_free_after_it(
     files: Files, target: Target
 ) -> None:
-    assert judge_lease(files, target) is Verdict.FREE
+    assert judge_lease(files, target) is LeaseState.FREE
     mine = my_lease("running")
     write_lease(files, target, mine)
     assert read_lease(files, target) == mine
-    assert judge_lease(files, target) is Verdict.FREE
+    assert judge_lease(files, target) is LeaseState.FREE
     init = Path("/proc/1/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     write_lease(files, target, dataclasses.replace(mine, pid=1, started=init))
-    assert judge_lease(files, target) is Verdict.HELD
+    assert judge_lease(files, target) is LeaseState.HELD
     write_lease(files, target, dataclasses.replace(mine, pid=1, started="reused pid"))
-    assert judge_lease(files, target) is Verdict.FREE
+    assert judge_lease(files, target) is LeaseState.FREE
 
 
 def test_a_torn_lease_holds_nobody_up(files: Files, target: Target) -> None:
     files.write(target.lease_file, '{"host": "a", "pi')
     assert read_lease(files, target) is None
-    assert judge_lease(files, target) is Verdict.FREE
+    assert judge_lease(files, target) is LeaseState.FREE
 
 
 def test_of_four_that_make_a_file_at_one_moment_one_does(files: Files, tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ import pytest
 from debezium import ITEMS, Event, SourceTable, Topic, item, optional, semantic
 from lake import Lake, Writer
 
-from cdc_sink.change.position import SourcePosition
 from cdc_sink.clients.catalog import load_table
+from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import RecordError, StateError
-from cdc_sink.spark.dead_letters import DeadLetters
-from cdc_sink.spark.iceberg import stamped
-from cdc_sink.spark.replay import ReplayReport, replay_letters
-from cdc_sink.table.dead_letters import State
-from cdc_sink.table.ledger import LEDGER_KEY, Totals
+from cdc_sink.spark.iceberg_table import stamped
+from cdc_sink.spark.run.replay import ReplayReport, replay_letters
+from cdc_sink.spark.write.dead_letter_table import DeadLetters
+from cdc_sink.table.dead_letter import State
+from cdc_sink.table.ledger.ledger import LEDGER_KEY, Totals
 
 TIMED = SourceTable(
     {**ITEMS.columns, "seen": optional(semantic("long", "io.debezium.time.MicroTimestamp"))}
@@ -237,7 +237,7 @@ def test_a_released_key_is_applied_again_and_its_letters_never_come_back(
     quarantined: Writer,
 ) -> None:
     writer = quarantined
-    store = DeadLetters(writer.spark, writer.target, writer.ledger.topic_id)
+    store = DeadLetters(writer.spark, writer.target, writer.ledger.stream.topic_id)
     store.mark(store.of_key(0, 3), State.RELEASED)  # named by its second letter: the key counts
     writer.topic.send(Event("u", row(1, "newer"), (2, 5)))
     writer.write(5)

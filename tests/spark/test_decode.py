@@ -11,10 +11,11 @@ from debezium import ITEMS, Event, SourceTable, Topic, decimal, item, optional, 
 from lake import Lake
 from pyspark.sql import DataFrame
 
-from cdc_sink.spark.decode import decode
-from cdc_sink.spark.latest import latest_per_key, not_in, require_applicable
-from cdc_sink.table.ledger import Claim
-from cdc_sink.table.writer_schemas import WriterSchemas
+from cdc_sink.spark.fold.latest import latest_per_key, not_in, require_applicable
+from cdc_sink.spark.read.decode import decode
+from cdc_sink.table.ledger.ledger import Ledger
+from cdc_sink.table.ledger.stream_identity import StreamIdentity
+from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
 WIDE = SourceTable(
     {
@@ -103,7 +104,8 @@ def test_a_tombstone_has_a_key_and_coordinates_and_nothing_else(lake: Lake) -> N
 def test_every_record_is_decoded_once_per_schema_id_up_to_the_fold(lake: Lake) -> None:
     topic = interleaved()
     ledger = dataclasses.replace(
-        Claim("p", "q", "c", topic.table.name, "t").open([0, 1]), next_offsets={0: 2, 1: 3}
+        Ledger.opened(StreamIdentity("p", "q", "c", topic.table.name, "t"), [0, 1]),
+        next_offsets={0: 2, 1: 3},
     )
     changes = require_applicable(not_in(ledger, changes_of(lake, topic)))
     for frame in (changes, changes.where("op = 'u' AND after.note = 'n'"), latest_per_key(changes)):

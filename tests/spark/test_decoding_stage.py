@@ -9,9 +9,9 @@ from debezium import Event, SourceTable, Topic, decimal, optional
 from lake import Lake
 from pyspark.sql import DataFrame
 
-from cdc_sink.spark.decode import decode
-from cdc_sink.spark.engines.merge import SETTINGS
-from cdc_sink.table.writer_schemas import WriterSchemas
+from cdc_sink.spark.read.decode import decode
+from cdc_sink.spark.write.engines.merge import SETTINGS
+from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
 LIMIT = int(SETTINGS["spark.sql.codegen.hugeMethodLimit"])
 KINDS: list[tuple[Any, Any]] = [

@@ -10,10 +10,10 @@ from debezium import ITEMS, Event, SourceTable, Topic, item, optional
 from lake import Lake, Writer
 from test_dead_letters import INFINITY, TIMED, letters, row
 
-from cdc_sink.change.column_option import UNAVAILABLE
+from cdc_sink.debezium.options import UNAVAILABLE
 from cdc_sink.errors import CommitConflictError, RecordError, StateError
-from cdc_sink.spark.replay import replay_letters
-from cdc_sink.spark.sink import Sink
+from cdc_sink.spark.run.replay import replay_letters
+from cdc_sink.spark.write.sink import Sink
 
 KEYLESS = SourceTable(ITEMS.columns, key=())
 

@@ -8,11 +8,11 @@ import pytest
 from debezium import ITEMS, Event, Topic, item
 from lake import Lake, Writer
 
-from cdc_sink.change.position import SourcePosition
+from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import CommitConflictError, StateError
-from cdc_sink.spark.iceberg import IcebergTable
-from cdc_sink.spark.sink import Sink
-from cdc_sink.table.ledger import LEDGER_KEY
+from cdc_sink.spark.iceberg_table import IcebergTable
+from cdc_sink.spark.write.sink import Sink
+from cdc_sink.table.ledger.ledger import LEDGER_KEY
 
 CREATED = [Event("c", item(n, "first"), (1, n)) for n in range(1, 4)]
 
@@ -194,7 +194,7 @@ def test_a_second_query_on_the_table_is_refused(lake: Lake, name: str) -> None:
     writer = stocked(lake, name)
     before = writer.table.current_snapshot()
     writer.topic.send(Event("c", item(5), (2, 1)))
-    with pytest.raises(StateError, match="has query id 'q1', this query has 'q2'"):
+    with pytest.raises(StateError, match="belongs to query id 'q1', this query has 'q2'"):
         dataclasses.replace(writer, query_id="q2").write(4)
     assert writer.table.current_snapshot() == before
 
@@ -208,7 +208,7 @@ def test_after_a_take_over_the_new_query_goes_on_and_the_old_one_is_fenced(
     assert table is not None
     table.note({LEDGER_KEY: old.ledger.handed_to("q2").to_json()})
     old.topic.send(Event("u", item(1, "by the new one"), (2, 1)))
-    with pytest.raises(StateError, match="has query id 'q2', this query has 'q1'"):
+    with pytest.raises(StateError, match="belongs to query id 'q2', this query has 'q1'"):
         old.write()
     new.write()
     assert new.rows()[0] == item(1, "by the new one")
@@ -216,16 +216,16 @@ def test_after_a_take_over_the_new_query_goes_on_and_the_old_one_is_fenced(
 
 
 @pytest.mark.parametrize(
-    ("claim", "saw"),
+    ("other", "saw"),
     [
-        ({"pipeline": "other"}, "has pipeline 'shop', this query has 'other'"),
-        ({"topic_id": "topic-2"}, "has topic id 'topic-1', this query has 'topic-2'"),
+        ({"pipeline": "other"}, "belongs to pipeline 'shop', this query has 'other'"),
+        ({"topic_id": "topic-2"}, "belongs to topic id 'topic-1', this query has 'topic-2'"),
     ],
 )
 def test_a_table_of_another_pipeline_or_topic_incarnation_is_refused(
-    stock: Writer, claim: dict[str, str], saw: str
+    stock: Writer, other: dict[str, str], saw: str
 ) -> None:
-    stock.sink.claim = dataclasses.replace(stock.sink.claim, **claim)
+    stock.sink.stream = dataclasses.replace(stock.sink.stream, **other)
     with pytest.raises(StateError, match=saw):
         stock.write()
 

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 from debezium import Event
+from flattened_rows import ORDERED, WHOLE, FlatTopic, items, row
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from lake import Lake, Writer
 from pyspark.sql import Row
 from test_history import Upstream, as_change, micro_batches
-from unwrapped import ORDERED, WHOLE, FlatTopic, items, row
 
-from cdc_sink.change import fold as oracle
-from cdc_sink.change.fold import apply_images
-from cdc_sink.change.position import SourcePosition
+from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import SchemaError
-from cdc_sink.spark.decode import decode
-from cdc_sink.table.placement import Rules
-from cdc_sink.table.writer_schemas import WriterSchemas
+from cdc_sink.spark.read.decode import decode
+from cdc_sink.table.schema.column_placement import Rules
+from cdc_sink.table.schema.writer_schemas import WriterSchemas
+from cdc_sink.testing import fold as oracle
+from cdc_sink.testing.fold import apply_images
 
 REWRITES = ["rewrite", "rewrite-with-tombstone"]
 TOMBSTONES = ["tombstone", "delete-to-tombstone"]

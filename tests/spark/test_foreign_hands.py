@@ -16,7 +16,7 @@ from debezium import ITEMS, Event, Row, Topic, item
 from lake import Lake, Writer
 
 from cdc_sink.errors import StateError
-from cdc_sink.spark.iceberg import IcebergTable
+from cdc_sink.spark.iceberg_table import IcebergTable
 
 KEYS = 6
 NAMED = (

@@ -11,7 +11,7 @@ import pytest
 from debezium import (
     ITEMS,
     Event,
-    Registry,
+    RegistryClient,
     SourceTable,
     Topic,
     item,
@@ -25,29 +25,29 @@ from lake import Lake, Writer
 from test_dead_letters import letters
 
 from cdc_sink import config
-from cdc_sink.change.framing import (
+from cdc_sink.clients.registry import RegistryClient as AskedRegistry
+from cdc_sink.clients.registry_ids import SchemaLookup
+from cdc_sink.config import Target
+from cdc_sink.debezium.wire.other_framings import (
     apicurio_id,
     guid_header,
     with_apicurio_id,
     with_guid,
     with_long_id,
 )
-from cdc_sink.clients.registry import Registry as AskedRegistry
-from cdc_sink.clients.schema_lookup import SchemaLookup
-from cdc_sink.config import Target
 from cdc_sink.errors import ConfigError, RecordError, SchemaError
-from cdc_sink.spark.custom import read_changes
-from cdc_sink.spark.dead_letters import DeadLetters
-from cdc_sink.spark.inputs import (
+from cdc_sink.spark.read.converter import Converter
+from cdc_sink.spark.read.converters import (
     ApicurioHeaders,
     ApicurioLongIds,
     Confluent,
     ConfluentHeaders,
-    Input,
-    input_of,
+    converter_of,
 )
-from cdc_sink.spark.replay import replay_letters
-from cdc_sink.spark.source import read_records
+from cdc_sink.spark.read.source import read_records
+from cdc_sink.spark.run.foreach_batch import read_changes
+from cdc_sink.spark.run.replay import replay_letters
+from cdc_sink.spark.write.dead_letter_table import DeadLetters
 
 SPACE = uuid.UUID("00010203-0405-0607-0809-0a0b0c0d0e0f")
 TIMED = SourceTable(
@@ -65,7 +65,7 @@ def guid_of(schema_id: int) -> uuid.UUID:
 class Lookup:
     """The writer schemas of a test's registry by its other names."""
 
-    registry: Registry
+    registry: RegistryClient
     hidden: set[int] = dataclasses.field(default_factory=set)
     asked: list[str] = dataclasses.field(default_factory=list)
 
@@ -111,7 +111,7 @@ CONVERTERS = {
 }
 
 
-def input_for(case: str, lookup: Lookup) -> Input:
+def input_for(case: str, lookup: Lookup) -> Converter:
     asked = cast(SchemaLookup, lookup)
     if case == "8 byte":
         return ApicurioLongIds(asked)
@@ -249,7 +249,7 @@ def test_global_and_content_ids_of_one_number_are_told_apart(lake: Lake, name: s
     framed = opened(lake, name, "global ids")
     framed.topic.send(Event("c", row(1, "by global id"), (1, 1)))
     framed.apply()
-    other = Registry()
+    other = RegistryClient()
     other.register({"type": "record", "name": "Unused", "fields": []})
     by_content = Topic(WIDER, other)
     input_ = framed.writer.records.input
@@ -309,8 +309,8 @@ def target(lake: Lake, wire: str, url: str = "http://127.0.0.1:1/apis/ccompat/v7
 def test_the_wire_of_a_table_chooses_how_its_records_are_read(
     lake: Lake, wire: str, kind: type[object]
 ) -> None:
-    asked = cast(AskedRegistry, Registry())
-    assert type(input_of(target(lake, wire), asked)) is kind
+    asked = cast(AskedRegistry, RegistryClient())
+    assert type(converter_of(target(lake, wire), asked)) is kind
     columns = read_records(lake.spark, target(lake, wire), None).columns
     assert ("headers" in columns) == wire.endswith("_headers")
 
@@ -318,7 +318,9 @@ def test_the_wire_of_a_table_chooses_how_its_records_are_read(
 @pytest.mark.parametrize("wire", ["apicurio_8_byte", "apicurio_headers"])
 def test_an_apicurio_wire_wants_an_apicurio_registry(lake: Lake, wire: str) -> None:
     with pytest.raises(ConfigError, match="isn't the address of an Apicurio registry"):
-        input_of(target(lake, wire, "http://127.0.0.1:1"), cast(AskedRegistry, Registry()))
+        converter_of(
+            target(lake, wire, "http://127.0.0.1:1"), cast(AskedRegistry, RegistryClient())
+        )
 
 
 def test_a_pipeline_of_ones_own_reads_the_usual_framing_only(lake: Lake) -> None:
@@ -349,7 +351,7 @@ def test_sql_and_python_rewrite_alike(
     batch = kafka_batch(lake.spark, rows)
     by_guid = ConfluentHeaders(cast(SchemaLookup, None))
     by_guid._ids = dict(KNOWN)
-    inputs: list[Input] = [
+    inputs: list[Converter] = [
         ApicurioLongIds(cast(SchemaLookup, None)),
         ApicurioHeaders(cast(AskedRegistry, None), cast(SchemaLookup, None)),
         by_guid,

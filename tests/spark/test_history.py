@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from lake import Lake, Writer
 
-from cdc_sink.change import fold as oracle
-from cdc_sink.change.envelope import Op
-from cdc_sink.change.fold import Change, apply_images
-from cdc_sink.change.position import SourcePosition
+from cdc_sink.debezium.envelope import Op
+from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import StateError
-from cdc_sink.spark.decode import decode
-from cdc_sink.spark.latest import latest_per_key
-from cdc_sink.table.writer_schemas import WriterSchemas
+from cdc_sink.spark.fold.latest import latest_per_key
+from cdc_sink.spark.read.decode import decode
+from cdc_sink.table.schema.writer_schemas import WriterSchemas
+from cdc_sink.testing import fold as oracle
+from cdc_sink.testing.fold import Change, apply_images
 
 HISTORIES = 6
 STEPS = 40

@@ -11,10 +11,15 @@ from debezium import ITEMS, Event, SourceTable, Topic, decimal, item, optional
 from lake import Lake, Writer
 from pyspark.sql import DataFrame
 
-from cdc_sink.change.wire import FramingError, frame_prefix, framing_fault_sql, parse_frame
+from cdc_sink.debezium.wire.confluent import (
+    FramingError,
+    frame_prefix,
+    framing_fault_sql,
+    parse_frame,
+)
 from cdc_sink.errors import RecordError, SchemaError
-from cdc_sink.spark.decode import FEW_SCHEMAS
-from cdc_sink.spark.records import MOST_SCHEMAS
+from cdc_sink.spark.micro_batch import MOST_SCHEMAS
+from cdc_sink.spark.read.decode import FEW_SCHEMAS
 
 MIB = 1 << 20
 BLOBS = SourceTable({**ITEMS.columns, "raw": optional("bytes")})

@@ -15,10 +15,10 @@ from debezium import ITEMS, SAMPLES, TS_MS, Event, SourceTable, Topic, decimal, 
 from lake import Lake, Writer
 from test_dead_letters import letters, replay
 
-from cdc_sink.change.avro_types import UNAVAILABLE
+from cdc_sink.debezium.types.mapping import UNAVAILABLE
 from cdc_sink.errors import RecordError, SchemaError
-from cdc_sink.spark import json_input
-from cdc_sink.spark.json_input import MOST_SCHEMAS, Json
+from cdc_sink.spark.read import connect_json as json_input
+from cdc_sink.spark.read.connect_json import MOST_SCHEMAS, Json
 from tests.connect_json import connect_of, payload_of, written
 
 LINES = (SAMPLES / "json_converter_records.tsv").read_text(encoding="utf-8").split("\n")[:-1]

@@ -9,8 +9,8 @@ from debezium import ITEMS, Event, Topic, item
 from lake import Lake, Writer
 
 from cdc_sink.errors import CdcSinkError
-from cdc_sink.spark.key_places import KeyPlaces
-from cdc_sink.table.partitioning import Placed, elsewhere, partition_of
+from cdc_sink.spark.fold.key_partitions import KeyPartitions
+from cdc_sink.table.ledger.key_partitions import Placed, elsewhere, partition_of
 
 
 def hashed(lake: Lake, name: str, keys: int, partitions: int) -> Writer:
@@ -98,7 +98,7 @@ def test_spark_finds_the_records_that_lie_elsewhere(lake: Lake) -> None:
         records = lake.spark.createDataFrame(
             [*placed, (None, 0, 99)], "key binary, partition int, offset long"
         )
-        places = KeyPlaces()
+        places = KeyPartitions()
         places.observed(records, partitions, {before}, {0: 20, 1: 1}).collect()
         new = [Placed(k, p) for k, p, o in placed if o >= {0: 20, 1: 1}.get(p, 0)]
         found = places.strays()

@@ -12,7 +12,7 @@ from debezium import ITEMS, ROUTED, Event, SourceTable, Topic, item
 from lake import Lake, Writer
 
 from cdc_sink.errors import CdcSinkError, StateError
-from cdc_sink.table.many_sources import SOURCE_COLUMN
+from cdc_sink.table.ledger.many_sources import SOURCE_COLUMN
 
 SHARDS = ("eu", "us", "asia")
 Rows = dict[tuple[str, int], str | None]

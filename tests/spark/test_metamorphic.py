@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from debezium import Event, Topic
-from documents import DOCUMENTS, Source
 from lake import Lake, Writer
+from large_values import DOCUMENTS, Source
 
 STEPS = 30
 Sent = tuple[Any, ...]

@@ -12,8 +12,8 @@ from debezium import ITEMS, Event, SourceTable, Topic, item, optional, semantic
 from lake import Lake, Writer
 
 from cdc_sink.errors import CdcSinkError
-from cdc_sink.spark.dead_letters import DeadLetters
-from cdc_sink.table.partitioning import partition_of
+from cdc_sink.spark.write.dead_letter_table import DeadLetters
+from cdc_sink.table.ledger.key_partitions import partition_of
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from debezium import ITEMS, Registry, Topic
 from lake import Lake, Writer
 
-from cdc_sink.change.wire import frame_prefix
+from cdc_sink.debezium.wire.confluent import frame_prefix
 from cdc_sink.errors import RecordError, SchemaError
 
 ORDER = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from debezium import Event, SourceTable, Topic, optional
 from lake import Lake
 
-from cdc_sink.change.column_option import UNAVAILABLE
+from cdc_sink.debezium.options import UNAVAILABLE
 
 SHOWN = {"connect.parameters": {"__debezium.source.column.name": "a.b"}}
 ESCAPED = SourceTable(

@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
 from type_rows import DATA, TIME, array
 
-from cdc_sink.change.avro_types import UNAVAILABLE, unavailable_sql
-from cdc_sink.change.column_option import TableOptions
-from cdc_sink.change.envelope import Envelope, reader_schema, spark_schema, with_options
+from cdc_sink.debezium.envelope import Envelope, reader_schema, spark_schema, with_options
+from cdc_sink.debezium.options import TableOptions
+from cdc_sink.debezium.types.mapping import UNAVAILABLE, unavailable_sql
 
 RAW = UNAVAILABLE.encode()
 ITSELF = {UNAVAILABLE: UNAVAILABLE}

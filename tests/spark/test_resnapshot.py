@@ -11,11 +11,10 @@ from debezium import ITEMS, NO_COMMIT, TS_MS, Event, SourceTable, Topic, item
 from lake import Lake, Writer
 
 from cdc_sink.errors import StateError
-from cdc_sink.spark import resnapshot
 from cdc_sink.spark.failpoints import AFTER_TABLE_COMMIT, BEFORE_TABLE_COMMIT
-from cdc_sink.table.partitioning import murmur2
-from cdc_sink.table.resnapshot import Outcome, Over
-from cdc_sink.table.status import undecided
+from cdc_sink.spark.write import left_over_rows as resnapshot
+from cdc_sink.table.ledger.key_partitions import murmur2
+from cdc_sink.table.ledger.source_snapshot import Outcome, Over
 
 KEYS = 12
 NOT_IN_IT = "rows of the table are not in it"
@@ -286,12 +285,12 @@ def test_the_batch_that_ends_a_growth_decides_over_a_snapshot(lake: Lake, name: 
     source.snapshot()
     source.writer.write(source.written)
     assert source.stored == {**source.rows, 5: "first"}
-    assert "since its partitions grew" in (undecided(source.writer.ledger) or "")
+    assert "since its partitions grew" in (source.writer.ledger.waits_to_decide or "")
     end = len(source.topic.records)
     source.write(4, "later")
     source.writer.write(end)
     assert source.stored == source.rows
-    assert undecided(source.writer.ledger) is None
+    assert source.writer.ledger.waits_to_decide is None
 
 
 def test_all_rows_of_files_left_over_are_deleted_in_a_commit_that_has_the_ledger(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from lake import Lake
 
-from cdc_sink.change.position import SourcePosition, position_of, position_sql
+from cdc_sink.debezium.position import SourcePosition, position_of, position_sql
 
 SHAPES = {
     "postgresql": "sequence string",

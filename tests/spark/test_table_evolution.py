@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from debezium import ITEMS, Event, SourceTable, Topic, decimal, item, optional
 from lake import PIPELINE, Lake, Writer
-from versions import Versions, field_ids, table_of, types
+from schema_versions import Versions, field_ids, table_of, types
 
 from cdc_sink.errors import ConfigError, SchemaError, StateError
-from cdc_sink.spark import shape as shape_module
 from cdc_sink.spark.failpoints import TABLE_HALF_EVOLVED
+from cdc_sink.spark.write import table_setup as shape_module
 
 BEFORE = SourceTable({"id": "int", "n": optional("int"), "price": optional(decimal(6, 2))})
 AFTER = SourceTable(
@@ -367,7 +367,7 @@ def test_a_topic_prefix_with_hyphens_goes_all_the_way(lake: Lake, name: str) -> 
     assert [row["id"] for row in writer.rows()] == [1, 2]
     writer.write(2)
     assert writer.rows() == [{"id": 2, "price": Decimal("123456.25"), "note": "new"}]
-    assert writer.ledger.topic == hyphens
+    assert writer.ledger.stream.topic == hyphens
 
 
 def test_the_elements_of_a_list_grow_as_a_column_does(lake: Lake, name: str) -> None:

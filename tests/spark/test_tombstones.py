@@ -7,7 +7,7 @@ from debezium import ITEMS, Event, Topic, item
 from lake import Lake, Writer
 
 from cdc_sink.errors import RecordError
-from cdc_sink.table.ledger import Totals
+from cdc_sink.table.ledger.ledger import Totals
 
 LOST = "a tombstone without its delete, and its row is in the table"
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 from debezium import ITEMS, TS_MS, Event, SourceTable, Topic, item, optional
-from documents import documents, move, row
 from lake import Lake, Writer
+from large_values import documents, move, row
 
-from cdc_sink.change.envelope import RecordKind, record_kind
 from cdc_sink.config import load_config
+from cdc_sink.debezium.envelope import RecordKind, record_kind
 from cdc_sink.errors import (
     CommitConflictError,
     CommitUnknownError,
@@ -22,7 +22,7 @@ from cdc_sink.errors import (
     RecordError,
     StateError,
 )
-from cdc_sink.table.columns import Column, create_table_sql
+from cdc_sink.table.schema.columns import Column, create_table_sql
 
 SAMPLES = Path(__file__).parent.parent / "unit" / "samples"
 
@@ -231,7 +231,7 @@ def test_trap_14_a_checkpoint_that_is_lost_or_older_than_the_table(lake: Lake, n
     writer.write(0, 1)  # a checkpoint that is one batch older replays what the table has
     assert writer.table.current_snapshot() == after
     fresh = lake.writer(name, writer.topic)
-    fresh.sink.claim = dataclasses.replace(fresh.sink.claim, query_id="q2")
+    fresh.sink.stream = dataclasses.replace(fresh.sink.stream, query_id="q2")
     with pytest.raises(StateError, match="--take-over"):
         fresh.write()
     assert names(writer) == {}
@@ -313,13 +313,13 @@ def test_trap_19_a_source_whose_positions_fell(lake: Lake, name: str) -> None:
         writer.write(1)
     assert names(writer) == {1: "x"}
     # The operator opens a new generation: what the old log said of order no longer counts.
-    claim = dataclasses.replace(writer.sink.claim, query_id="q2", generation=1)
+    own = dataclasses.replace(writer.sink.stream, query_id="q2", generation=1)
     next_one = lake.writer(name, writer.topic, generation=1)
-    next_one.sink.claim = claim
+    next_one.sink.stream = own
     next_one.open_generation()
     next_one.write(1)
     assert names(writer) == {1: "after the failover"}
-    with pytest.raises(StateError, match="has generation 1, this query has 0"):
+    with pytest.raises(StateError, match="belongs to generation 1, this query has 0"):
         writer.write(1)
 
 

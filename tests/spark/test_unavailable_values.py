@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 from debezium import Event, Topic
-from documents import BEFORE_SCAN, DOCUMENTS, FULL, SCAN, Source, documents, row, without_scan
 from lake import Lake, Writer
+from large_values import BEFORE_SCAN, DOCUMENTS, FULL, SCAN, Source, documents, row, without_scan
 from test_dead_letters import letters
 
-from cdc_sink.change.avro_types import UNAVAILABLE
+from cdc_sink.debezium.types.mapping import UNAVAILABLE
 from cdc_sink.errors import RecordError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from debezium import decimal, optional, semantic
 from lake import Lake
-from versions import Versions, field_ids, table_of, types
+from schema_versions import Versions, field_ids, table_of, types
 
 from cdc_sink.errors import SchemaError
 

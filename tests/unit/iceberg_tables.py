@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +12,9 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
 from cdc_sink import config
-from cdc_sink.change.position import SourcePosition
-from cdc_sink.table.ledger import BATCH_KEY, LEDGER_KEY, Ledger
+from cdc_sink.debezium.position import SourcePosition
+from cdc_sink.table.ledger.ledger import BATCH_KEY, LEDGER_KEY, Ledger
+from cdc_sink.table.ledger.stream_identity import StreamIdentity
 
 ROWS = pa.table({"id": pa.array([1, 2], pa.int64())})
 
@@ -32,18 +34,16 @@ def make_table(folder: Path, target: str = "shop.customers") -> Table:
     return table
 
 
+STREAM = StreamIdentity("shop", "q1", "c1", "shop_pg.public.customers", "t1")
+
+
 def ledger(next_offsets: Mapping[int, int], **changes: object) -> Ledger:
-    values: dict[str, object] = {
-        "pipeline": "shop",
-        "query_id": "q1",
-        "cluster_id": "c1",
-        "topic": "shop_pg.public.customers",
-        "topic_id": "t1",
-        "next_offsets": next_offsets,
-        "high_water": {0: SourcePosition(5, 1)},
-        **changes,
-    }
-    return Ledger(**values)  # type: ignore[arg-type]
+    """A ledger of that stream; fields of the stream may be changed, too."""
+    names = {field.name for field in dataclasses.fields(STREAM)}
+    stream = {name: value for name, value in changes.items() if name in names}
+    own: dict[str, object] = {"high_water": {0: SourcePosition(5, 1)}, **changes}
+    kept = {name: value for name, value in own.items() if name not in names}
+    return Ledger(dataclasses.replace(STREAM, **stream), next_offsets, **kept)  # type: ignore[arg-type]
 
 
 def commit(table: Table, written: Ledger | None, **batch: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cdc_sink.change.adjusted_names import avro_names, named_in, undo_unicode, unicode_name
+from cdc_sink.debezium.adjusted_names import avro_names, named_in, undo_unicode, unicode_name
 
 NAMES = st.text(min_size=1, max_size=12)
 PLAIN = st.text(st.characters(min_codepoint=32, max_codepoint=255), min_size=1, max_size=63)

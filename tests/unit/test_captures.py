@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sink.table.captures import captures
+from cdc_sink.debezium.captures import captures
 
 REGEX = "org.apache.kafka.connect.transforms.RegexRouter"
 LOGICAL = "io.debezium.transforms.ByLogicalTableRouter"

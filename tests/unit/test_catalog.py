@@ -19,8 +19,8 @@ from cdc_sink.clients.catalog import (
     read_text,
     spark_properties,
 )
-from cdc_sink.clients.progress import read_ledger
 from cdc_sink.errors import ConfigError, StateError, UnavailableError
+from cdc_sink.observe.table_facts import read_ledger
 
 SPARK_CATALOG = "org.apache.iceberg.spark.SparkCatalog"
 

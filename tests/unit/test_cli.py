@@ -16,7 +16,7 @@ import structlog
 import yaml
 
 from cdc_sink.cli import main as cli
-from cdc_sink.cli.failure import exit_code_of, render_failure
+from cdc_sink.cli.error_text import exit_code_of, render_failure
 from cdc_sink.cli.logs import LogFormat, configure_logs
 from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError, UnavailableError
 
@@ -113,7 +113,7 @@ def test_help_lists_every_verb_without_importing_one() -> None:
     for verb in cli.VERBS:
         assert f"  {verb} " in printed
     loaded = printed.splitlines()[-1]
-    assert loaded == str(["cdc_sink.cli.failure", "cdc_sink.cli.logs", "cdc_sink.cli.main"])
+    assert loaded == str(["cdc_sink.cli.error_text", "cdc_sink.cli.logs", "cdc_sink.cli.main"])
 
 
 @pytest.mark.parametrize("verb", ["check", "status"])

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cdc_sink.change.avro_types import (
+from cdc_sink.config import ColumnSettings
+from cdc_sink.debezium.envelope import AvroField, with_options
+from cdc_sink.debezium.options import ColumnOption, TableOptions
+from cdc_sink.debezium.types.mapping import (
     bad_value_sql,
     column_type,
     convert_sql,
     given_sql,
 )
-from cdc_sink.change.column_option import ColumnOption, TableOptions
-from cdc_sink.change.envelope import AvroField, with_options
-from cdc_sink.config import ColumnSettings
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.placement import Rules
-from cdc_sink.table.writer_schemas import WriterSchemas
+from cdc_sink.table.schema.column_placement import Rules
+from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
 TIME = "io.debezium.time."
 DATA = "io.debezium.data."

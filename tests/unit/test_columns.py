@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sink.change.quoting import quote
 from cdc_sink.errors import ConfigError, SchemaError
-from cdc_sink.table.columns import (
+from cdc_sink.sql import quote
+from cdc_sink.table.schema.columns import (
     Column,
     create_events_sql,
     create_table_sql,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from http_double import HttpDouble
 
-from cdc_sink.clients.connect import Connect
+from cdc_sink.check.rules.judged import is_judged
+from cdc_sink.clients.connect import ConnectClient
 from cdc_sink.errors import CdcSinkError, ConfigError, UnavailableError
 
 
@@ -16,14 +17,14 @@ def status_of(connector: str, *tasks: str) -> tuple[int, object]:
 
 def test_a_connector_is_put_by_name(double: HttpDouble) -> None:
     double.answers["/connectors/shop%2Fpg/config"] = (201, {})
-    Connect(double.url).put_connector("shop/pg", {"a": "b"})
+    ConnectClient(double.url).put_connector("shop/pg", {"a": "b"})
     assert double.asked == ["PUT /connectors/shop%2Fpg/config"]
     assert double.bodies == [{"a": "b"}]
 
 
 def test_the_status_names_each_part(double: HttpDouble) -> None:
     double.answers["/connectors/shop/status"] = status_of("RUNNING", "RUNNING", "PAUSED")
-    connect = Connect(double.url)
+    connect = ConnectClient(double.url)
     assert connect.status("shop") == {
         "connector": "RUNNING",
         "task 0": "RUNNING",
@@ -34,7 +35,7 @@ def test_the_status_names_each_part(double: HttpDouble) -> None:
 
 def test_waiting_ends_when_the_connector_and_its_tasks_run(double: HttpDouble) -> None:
     double.answers["/connectors/shop/status"] = status_of("RUNNING", "RUNNING")
-    Connect(double.url).wait_running("shop", 5)
+    ConnectClient(double.url).wait_running("shop", 5)
     assert double.asked == ["GET /connectors/shop/status"]
 
 
@@ -44,17 +45,17 @@ def test_a_connector_without_a_running_task_is_unavailable_after_the_limit(
 ) -> None:
     double.answers["/connectors/shop/status"] = answer
     with pytest.raises(UnavailableError, match="not running after"):
-        Connect(double.url).wait_running("shop", 0.01)
+        ConnectClient(double.url).wait_running("shop", 0.01)
 
 
 def test_a_failed_task_ends_the_waiting_at_once(double: HttpDouble) -> None:
     double.answers["/connectors/shop/status"] = status_of("RUNNING", "FAILED")
     with pytest.raises(ConfigError, match="task 0"):
-        Connect(double.url).wait_running("shop", 60)
+        ConnectClient(double.url).wait_running("shop", 60)
 
 
 def test_deleting_what_is_not_there_is_fine(double: HttpDouble) -> None:
-    Connect(double.url).delete("nothing")
+    ConnectClient(double.url).delete("nothing")
     assert double.asked == ["DELETE /connectors/nothing"]
 
 
@@ -72,7 +73,7 @@ def test_a_refusal_says_whose_fault_it_is_and_keeps_the_text_back(
 ) -> None:
     double.answers["/connectors/shop/config"] = answer
     with pytest.raises(kind) as failure:
-        Connect(double.url).put_connector("shop", {})
+        ConnectClient(double.url).put_connector("shop", {})
     assert "s3cret" not in str(failure.value)
 
 
@@ -92,7 +93,7 @@ def test_connectors_are_read_with_their_traces_and_without_what_may_be_secret(
             }
         },
     )
-    (found,) = Connect(double.url).connectors()
+    (found,) = ConnectClient(double.url).connectors(is_judged)
     assert found.name == "pg"
     assert found.settings == kept
     assert found.failed == {"task 0": "why"}
@@ -113,7 +114,7 @@ def test_connectors_that_cannot_be_read_say_why(
 ) -> None:
     double.answers["/connectors"] = answer
     with pytest.raises(kind):
-        Connect(double.url).connectors()
+        ConnectClient(double.url).connectors(is_judged)
 
 
 @pytest.mark.parametrize(
@@ -130,11 +131,11 @@ def test_a_connectors_place_in_its_source_is_what_connect_keeps(
     double: HttpDouble, answer: object, expected: object
 ) -> None:
     double.answers["/connectors/shop/offsets"] = (200, answer)
-    assert Connect(double.url).source_offset("shop") == expected
+    assert ConnectClient(double.url).source_offset("shop") == expected
 
 
 def test_a_connector_without_offsets_has_no_place(double: HttpDouble) -> None:
-    assert Connect(double.url).source_offset("nothing") is None
+    assert ConnectClient(double.url).source_offset("nothing") is None
     double.answers["/connectors/shop/offsets"] = (200, ["x"])
     with pytest.raises(UnavailableError):
-        Connect(double.url).source_offset("shop")
+        ConnectClient(double.url).source_offset("shop")

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sink.change.avro_schema import SOURCE_NAME, parse_tree
-from cdc_sink.change.connect_json import (
+from cdc_sink.debezium.avro_schema import SOURCE_NAME, parse_tree
+from cdc_sink.debezium.envelope import Envelope, parse_key
+from cdc_sink.debezium.wire.connect_json import (
     NotConnect,
     avro_of,
     schema_id_of,
     what_is_read,
     writer_json,
 )
-from cdc_sink.change.envelope import Envelope, parse_key
-from cdc_sink.change.json_sql import LONE_SURROGATE, misfit_sql, read_type
+from cdc_sink.debezium.wire.json_payload_sql import LONE_SURROGATE, misfit_sql, read_type
 from cdc_sink.errors import SchemaError
 from tests.connect_json import connect_of
 

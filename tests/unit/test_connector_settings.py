@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cdc_sink.stack.connect import ConnectWorker
-from cdc_sink.stack.connectors import (
+from cdc_sink.demo.chain.connectors import (
     mariadb_settings,
     mysql_settings,
     postgres_settings,
     with_signals,
     with_topics,
 )
-from cdc_sink.stack.mariadb import MariaDb
-from cdc_sink.stack.mysql import MySql
-from cdc_sink.stack.postgres import Postgres
+from cdc_sink.demo.chain.servers.connect_worker import ConnectWorker
+from cdc_sink.demo.chain.servers.mariadb import MariaDb
+from cdc_sink.demo.chain.servers.mysql import MySql
+from cdc_sink.demo.chain.servers.postgres import Postgres
 
 CONF = Path(__file__).parents[2] / "conf" / "connectors"
 NOWHERE = Path("/")

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from cdc_sink.config import Pipeline
+from cdc_sink.demo.chain.hosting.workdir import lock_workdir
+from cdc_sink.demo.folder import DemoFolder
+from cdc_sink.demo.progress import Progress, TableProgress
+from cdc_sink.demo.screen import Closing, render_closing, render_line
+from cdc_sink.demo.shop.tables import TABLES
 from cdc_sink.errors import ConfigError
-from cdc_sink.stack.demo_folder import DemoFolder
-from cdc_sink.stack.demo_progress import Progress, TableProgress
-from cdc_sink.stack.demo_screen import Closing, render_closing, render_line
-from cdc_sink.stack.shop_tables import TABLES
-from cdc_sink.stack.workdir import lock_workdir
 
 VALUES = {
     "kafka": "127.0.0.1:9092",
@@ -114,7 +114,7 @@ def test_the_last_screen_says_how_to_bring_the_chain_back(folder: DemoFolder) ->
 def test_the_last_screen_of_a_kept_chain_says_how_to_change_the_shop(folder: DemoFolder) -> None:
     text = closing(folder, is_kept=True)
     assert "host=127.0.0.1 port=5432 user=postgres dbname=shop" in text
-    assert text.endswith("Chain and pipeline go on until you press Ctrl-C.")
+    assert text.endswith("Stack and pipeline go on until you press Ctrl-C.")
 
 
 def test_the_last_screen_does_not_call_a_difference_equal(folder: DemoFolder) -> None:

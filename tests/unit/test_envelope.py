@@ -8,7 +8,7 @@ from typing import Any
 import fastavro
 import pytest
 
-from cdc_sink.change.envelope import (
+from cdc_sink.debezium.envelope import (
     AvroField,
     Envelope,
     Op,

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc_sink.errors import ConfigError, SchemaError
-from cdc_sink.table.columns import Column
-from cdc_sink.table.evolution import (
+from cdc_sink.table.schema.column_placement import Rules, promoted, second_name
+from cdc_sink.table.schema.columns import Column
+from cdc_sink.table.schema.evolution import (
     AddColumn,
     RelaxColumn,
     RenameColumn,
@@ -21,7 +22,6 @@ from cdc_sink.table.evolution import (
     plan_evolution,
     require_key,
 )
-from cdc_sink.table.placement import Rules, promoted, second_name
 
 ID = Column("id", "long", required=True)
 TABLE = "`lake`.`shop`.`orders`"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.columns import Column
-from cdc_sink.table.evolution import (
+from cdc_sink.table.schema.column_placement import ColumnPlacement, Rules, place
+from cdc_sink.table.schema.columns import Column
+from cdc_sink.table.schema.evolution import (
     AddColumn,
     RenameColumn,
     WidenColumn,
@@ -14,7 +15,6 @@ from cdc_sink.table.evolution import (
     plan_evolution,
     require_key,
 )
-from cdc_sink.table.placement import Place, Rules, place
 
 ID = Column("id", "long", required=True)
 N = Column("n", "int")
@@ -55,40 +55,42 @@ def test_a_frozen_table_that_lacks_nothing_goes_on_and_one_that_is_not_there_is_
     ("policy", "held", "asked", "expected"),
     [
         ("stop", "int", "string", None),
-        ("stop", "int", "long", Place("n", "long")),
-        ("second_column", "int", "long", Place("n", "long")),
-        ("second_column", "int", "string", Place("n__string", "string")),
+        ("stop", "int", "long", ColumnPlacement("n", "long")),
+        ("second_column", "int", "long", ColumnPlacement("n", "long")),
+        ("second_column", "int", "string", ColumnPlacement("n__string", "string")),
         (
             "second_column",
             "decimal(10,2)",
             "decimal(12,4)",
-            Place("n__decimal_12_4", "decimal(12,4)"),
+            ColumnPlacement("n__decimal_12_4", "decimal(12,4)"),
         ),
-        ("second_column", "int", "binary", Place("n__binary", "binary")),
-        ("text", "string", "int", Place("n", "string", True)),
-        ("text", "string", "timestamptz", Place("n", "string", True)),
-        ("text", "int", "string", Place("n__string", "string")),
-        ("text", "int", "date", Place("n__string", "string", True)),
+        ("second_column", "int", "binary", ColumnPlacement("n__binary", "binary")),
+        ("text", "string", "int", ColumnPlacement("n", "string", True)),
+        ("text", "string", "timestamptz", ColumnPlacement("n", "string", True)),
+        ("text", "int", "string", ColumnPlacement("n__string", "string")),
+        ("text", "int", "date", ColumnPlacement("n__string", "string", True)),
         ("text", "string", "binary", None),
-        ("text", "int", "long", Place("n", "long")),
+        ("text", "int", "long", ColumnPlacement("n", "long")),
     ],
 )
-def test_where_a_new_type_goes(policy: str, held: str, asked: str, expected: Place | None) -> None:
+def test_where_a_new_type_goes(
+    policy: str, held: str, asked: str, expected: ColumnPlacement | None
+) -> None:
     assert place("n", asked, {"n": held}, policy) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("policy", "second", "kind", "asked", "expected"),
     [
-        ("second_column", "n__int", "int", "long", Place("n__int", "long")),
-        ("second_column", "n__date", "date", "int", Place("n__int", "int")),
-        ("second_column", "n__old", "int", "int", Place("n__int", "int")),
+        ("second_column", "n__int", "int", "long", ColumnPlacement("n__int", "long")),
+        ("second_column", "n__date", "date", "int", ColumnPlacement("n__int", "int")),
+        ("second_column", "n__old", "int", "int", ColumnPlacement("n__int", "int")),
         ("second_column", "n__int", "string", "int", None),
         ("text", "n__string", "date", "int", None),
     ],
 )
 def test_a_second_column_is_used_again_by_types_it_can_hold_and_never_by_others(
-    policy: str, second: str, kind: str, asked: str, expected: Place | None
+    policy: str, second: str, kind: str, asked: str, expected: ColumnPlacement | None
 ) -> None:
     assert place("n", asked, {"n": "boolean", second: kind}, policy) == expected  # type: ignore[arg-type]
 

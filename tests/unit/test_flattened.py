@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sink.change.envelope import Envelope, RecordKind, reader_schema, record_kind
-from cdc_sink.change.flattened import Added, envelope_sql
+from cdc_sink.debezium.envelope import Envelope, RecordKind, reader_schema, record_kind
+from cdc_sink.debezium.flattened import AddedFields, envelope_sql
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.placement import Rules
-from cdc_sink.table.writer_schemas import WriterSchemas
+from cdc_sink.table.schema.column_placement import Rules
+from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
 TEXT: Any = ["null", "string"]
 LONG: Any = ["null", "long"]
@@ -71,7 +71,7 @@ def test_names_without_their_block_serve_as_well(connector: str) -> None:
 def test_the_name_with_its_block_counts_before_the_one_without(field: str) -> None:
     bare, whole = f"__{field}", f"__source_{field}"
     for names in ((bare, whole), (whole, bare)):
-        assert Added.named(names).by_meaning == {f"source.{field}": whole}
+        assert AddedFields.named(names).by_meaning == {f"source.{field}": whole}
 
 
 def test_a_time_without_its_block_is_the_connectors_and_not_the_sources() -> None:
@@ -221,7 +221,7 @@ def test_the_order_of_the_table_decides_what_a_row_must_say() -> None:
 
 
 def test_a_row_is_rendered_with_the_parts_of_an_envelope() -> None:
-    added = Added.named(["__deleted", "__op", "__source_sequence", "__source_ts_ms"])
+    added = AddedFields.named(["__deleted", "__op", "__source_sequence", "__source_ts_ms"])
     op = "CASE WHEN v1.`__deleted` = 'true' THEN 'd' ELSE v1.`__op` END"
     assert envelope_sql("v1", added, "source", ["id"]) == (
         f"CASE WHEN v1 IS NOT NULL THEN named_struct('after', CASE WHEN ({op}) <> 'd' THEN v1 END, "
@@ -229,5 +229,5 @@ def test_a_row_is_rendered_with_the_parts_of_an_envelope() -> None:
         "'snapshot', CAST(NULL AS STRING), 'sequence', v1.`__source_sequence`)) END"
     )
     assert "WHEN v1.`id` IS NULL THEN CAST(NULL AS STRING) ELSE 'u' END" in (
-        envelope_sql("v1", Added.named([]), "kafka", ["id"])
+        envelope_sql("v1", AddedFields.named([]), "kafka", ["id"])
     )

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sink.change.envelope import Op
-from cdc_sink.change.fold import UNAVAILABLE, UNKNOWN, Change, apply_images, fold
-from cdc_sink.change.position import SourcePosition
+from cdc_sink.debezium.envelope import Op
+from cdc_sink.debezium.position import SourcePosition
+from cdc_sink.testing.fold import UNAVAILABLE, UNKNOWN, Change, apply_images, fold
 
 Rows = Mapping[Hashable, Mapping[str, object]]
 PARTITIONS = 2

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc_sink.errors import StateError
-from cdc_sink.table.history import LedgerCopy, TableSnapshot, find_ledger
-from cdc_sink.table.ledger import LEDGER_KEY, Claim, Ledger
+from cdc_sink.table.ledger.history import LedgerCopy, TableSnapshot, find_ledger
+from cdc_sink.table.ledger.ledger import LEDGER_KEY, Ledger
+from cdc_sink.table.ledger.stream_identity import StreamIdentity
 
-CLAIM = Claim("shop", "q1", "cluster", "topic", "topic-1")
+STREAM = StreamIdentity("shop", "q1", "cluster", "topic", "topic-1")
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Table:
 
     def batch(self, *, copies: bool) -> None:
         offset = self.sequence + 1
-        ledger = CLAIM.open([0]).advanced({0: offset}, {}, ())
+        ledger = Ledger.opened(STREAM, [0]).advanced({0: offset}, {}, ())
         self.commit("overwrite", offset, ledger)
         if copies:  # not where the driver was killed between the two
             self.copied = LedgerCopy(self.sequence, self.sequence, ledger.to_json()).to_json()

@@ -9,15 +9,15 @@ import pytest
 from http_double import HttpDouble
 
 from cdc_sink import config
-from cdc_sink.clients.registry import Registry
+from cdc_sink.clients.registry import RegistryClient
 from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError, UnavailableError
 
 NO_REGISTRY = "the answer isn't a schema registry's"
 DEEP = b'{"schema":' * 100_000
 
 
-def registry_at(double: HttpDouble) -> Registry:
-    return Registry(config.Registry(url=double.url, timeout_s=5))
+def registry_at(double: HttpDouble) -> RegistryClient:
+    return RegistryClient(config.Registry(url=double.url, timeout_s=5))
 
 
 @pytest.mark.parametrize(

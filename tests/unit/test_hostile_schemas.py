@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cdc_sink.change.avro_schema import (
+from cdc_sink.debezium.avro_schema import (
     MAX_DEPTH,
     MAX_NAME_CHARS,
     MAX_SCHEMA_CHARS,
@@ -19,14 +19,14 @@ from cdc_sink.change.avro_schema import (
     parse_tree,
     render_tree,
 )
-from cdc_sink.change.avro_types import column_type, decimal_parts
-from cdc_sink.change.envelope import AvroField, Envelope, parse_key, reader_schema, spark_schema
-from cdc_sink.change.position import position_of
+from cdc_sink.debezium.envelope import AvroField, Envelope, parse_key, reader_schema, spark_schema
+from cdc_sink.debezium.position import position_of
+from cdc_sink.debezium.types.mapping import column_type, decimal_parts
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.columns import Column, create_table_sql, iceberg_type, spark_type
-from cdc_sink.table.evolution import merge_columns, plan_evolution
 from cdc_sink.table.merge_sql import merge_sql
-from cdc_sink.table.writer_schemas import WriterSchemas
+from cdc_sink.table.schema.columns import Column, create_table_sql, iceberg_type, spark_type
+from cdc_sink.table.schema.evolution import merge_columns, plan_evolution
+from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
 SAMPLES = Path(__file__).parent / "samples"
 RECORDED = (SAMPLES / "postgresql_customers_value.json").read_text()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cdc_sink.table.connector_findings import ConnectorReading, check_connectors
-from cdc_sink.table.incidents import INCIDENTS, triage
+from cdc_sink.check.rules.connector import check_connectors
+from cdc_sink.check.rules.incidents import INCIDENTS, triage
+from cdc_sink.debezium.connector import ConnectorReading
 
 TOPIC = "shop.public.items"
 CONNECT = "org.apache.kafka.connect.errors.ConnectException: An exception occurred\n"

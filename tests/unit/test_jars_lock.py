@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdc_sink.demo.chain.services import CHAIN, EVERYTHING, jar_groups
 from cdc_sink.errors import ConfigError
-from cdc_sink.spark.ivy import Artifact, Request, render_ivy
-from cdc_sink.spark.jars import (
+from cdc_sink.jars.ivy import Artifact, Request, render_ivy
+from cdc_sink.jars.jars import (
     LOCK_FILE,
     MARIADB_GROUPS,
     STACK_GROUPS,
@@ -23,8 +24,7 @@ from cdc_sink.spark.jars import (
     read_lock,
     render_lock,
 )
-from cdc_sink.spark.java import parse_java_version, require_java
-from cdc_sink.stack.parts import CHAIN, EVERYTHING, jar_groups
+from cdc_sink.jars.java import parse_java_version, require_java
 
 ALL_GROUPS = ("spark", "aws", "postgresql", *STACK_GROUPS, *MARIADB_GROUPS)
 

@@ -9,9 +9,9 @@ import pytest
 from pyspark.errors import PySparkException
 
 from cdc_sink.errors import StateError, UnavailableError
-from cdc_sink.spark import query as query_module
-from cdc_sink.spark.query import RENEW_S, TableQuery
-from cdc_sink.spark.stopping import stop_all
+from cdc_sink.spark.run import table_query as query_module
+from cdc_sink.spark.run.stopping import stop_all
+from cdc_sink.spark.run.table_query import RENEW_S, TableQuery
 
 DISK_FULL = "java.io.IOException: No space left on device"
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from cdc_sink.table.lease import LEASE_S, Lease, Verdict
+from cdc_sink.table.lease import LEASE_S, Lease, LeaseState
 
 ME = Lease("here", 10, "500", 1_000_000, "waiting")
 
@@ -14,21 +14,21 @@ ME = Lease("here", 10, "500", 1_000_000, "waiting")
 @pytest.mark.parametrize(
     ("held", "is_alive", "verdict"),
     [
-        ({"pid": 11}, True, Verdict.HELD),
-        ({"pid": 11}, False, Verdict.FREE),
-        ({"pid": 11, "state": "stopped"}, True, Verdict.FREE),
-        ({"pid": 11, "state": "parked"}, True, Verdict.HELD),
-        ({}, True, Verdict.FREE),
-        ({"started": "499"}, False, Verdict.FREE),
-        ({"host": "there"}, False, Verdict.UNSURE),
-        ({"host": "there"}, True, Verdict.UNSURE),
-        ({"host": "there", "state": "stopped"}, False, Verdict.FREE),
-        ({"host": "there", "renewed_at_ms": 1_000_000 - LEASE_S * 1000}, True, Verdict.UNSURE),
-        ({"host": "there", "renewed_at_ms": 999_999 - LEASE_S * 1000}, True, Verdict.FREE),
+        ({"pid": 11}, True, LeaseState.HELD),
+        ({"pid": 11}, False, LeaseState.FREE),
+        ({"pid": 11, "state": "stopped"}, True, LeaseState.FREE),
+        ({"pid": 11, "state": "parked"}, True, LeaseState.HELD),
+        ({}, True, LeaseState.FREE),
+        ({"started": "499"}, False, LeaseState.FREE),
+        ({"host": "there"}, False, LeaseState.UNSURE),
+        ({"host": "there"}, True, LeaseState.UNSURE),
+        ({"host": "there", "state": "stopped"}, False, LeaseState.FREE),
+        ({"host": "there", "renewed_at_ms": 1_000_000 - LEASE_S * 1000}, True, LeaseState.UNSURE),
+        ({"host": "there", "renewed_at_ms": 999_999 - LEASE_S * 1000}, True, LeaseState.FREE),
     ],
 )
 def test_a_lease_is_judged_by_who_holds_it(
-    held: dict[str, object], is_alive: bool, verdict: Verdict
+    held: dict[str, object], is_alive: bool, verdict: LeaseState
 ) -> None:
     lease = dataclasses.replace(ME, state="running")
     lease = dataclasses.replace(lease, **held)  # type: ignore[arg-type]

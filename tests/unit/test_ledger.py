@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sink.change.position import SourcePosition
+from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import StateError
-from cdc_sink.table.ledger import Claim, Ledger, Totals
-from cdc_sink.table.moving import Moving
+from cdc_sink.table.ledger.ledger import Ledger, Totals
+from cdc_sink.table.ledger.repartitioning import Moving
+from cdc_sink.table.ledger.stream_identity import StreamIdentity
 
-CLAIM = Claim("shop", "q1", "cluster", "topic", "topic-1")
+STREAM = StreamIdentity("shop", "q1", "cluster", "topic", "topic-1")
 
 partitions = st.integers(0, 4)
 offsets = st.dictionaries(partitions, st.integers(0, 2**63 - 1))
@@ -25,15 +26,10 @@ marks = st.dictionaries(
 ids = st.lists(st.integers(1, 2**31 - 1), max_size=4)
 ledgers = st.builds(
     Ledger,
-    pipeline=st.text(),
-    query_id=st.text(),
-    cluster_id=st.text(),
-    topic=st.text(),
-    topic_id=st.text(),
+    st.builds(StreamIdentity, *[st.text()] * 5, st.integers(0, 9)),
     next_offsets=offsets,
     high_water=marks,
     schema_ids=st.lists(st.integers(1, 9), unique=True).map(lambda found: tuple(sorted(found))),
-    generation=st.integers(0, 9),
     totals=st.builds(Totals, *[st.integers(0, 2**40)] * 5),
     quarantined=st.integers(0, 9),
     replay=st.none() | st.text(),
@@ -72,14 +68,19 @@ def test_neither_an_offset_nor_a_mark_ever_goes_back(
 
 
 def test_the_text_is_a_format_that_older_tables_hold() -> None:
-    ledger = CLAIM.open([1, 0]).advanced({0: 7}, {0: SourcePosition(1, 2)}, [5, 3], 1700)
+    ledger = Ledger.opened(STREAM, [1, 0]).advanced({0: 7}, {0: SourcePosition(1, 2)}, [5, 3], 1700)
+    progress = (
+        '"next_offsets":{"0":7,"1":0},"high_water":{"0":[1,2]},"schema_ids":[3,5],'
+        '"newest_source_ts_ms":1700'
+    )
     first_release = (
         '{"version":1,"pipeline":"shop","query_id":"q1","generation":0,"cluster_id":"cluster",'
-        '"topic":"topic","topic_id":"topic-1","next_offsets":{"0":7,"1":0},'
-        '"high_water":{"0":[1,2]},"schema_ids":[3,5],"newest_source_ts_ms":1700'
+        f'"topic":"topic","topic_id":"topic-1",{progress}}}'
     )
-    assert Ledger.from_json(first_release + "}") == ledger
-    assert ledger.to_json() == first_release + (
+    assert Ledger.from_json(first_release) == ledger
+    assert ledger.to_json() == (
+        '{"version":1,"pipeline":"shop","query_id":"q1","cluster_id":"cluster","topic":"topic",'
+        f'"topic_id":"topic-1","generation":0,{progress}'
         ',"totals":{"applied":0,"redelivered":0,"tombstones":0,"ignored":0,"dead_letters":0},'
         '"quarantined":0,"replay":null,"key_schema_ids":[],"moving":null,"log":null,'
         '"origin":null,"fingerprints":{},"ended_with":{},"run":null,"sources":[],"read_only":[]}'
@@ -88,22 +89,22 @@ def test_the_text_is_a_format_that_older_tables_hold() -> None:
 
 def test_a_greater_generation_begins_a_new_log_and_keeps_the_account() -> None:
     totals = Totals(applied=5, dead_letters=2)
-    old = CLAIM.open([0]).advanced({0: 7}, {0: SourcePosition(9, 9)}, [3], 1700, totals)
+    old = Ledger.opened(STREAM, [0]).advanced({0: 7}, {0: SourcePosition(9, 9)}, [3], 1700, totals)
     old = dataclasses.replace(old, quarantined=2)
-    next_one = dataclasses.replace(CLAIM, query_id="q2", generation=1)
+    next_one = dataclasses.replace(STREAM, query_id="q2", generation=1)
     same_topic = old.reopened(next_one, [0])
     assert same_topic.next_offsets == {0: 7}
     assert (same_topic.high_water, same_topic.newest_source_ts_ms) == ({}, None)
     assert (same_topic.totals, same_topic.quarantined) == (totals, 2)
-    next_one.require_fits(same_topic, "shop.t")
-    with pytest.raises(StateError, match="has generation 1, this query has 0"):
-        CLAIM.require_fits(same_topic, "shop.t")
+    same_topic.require_of(next_one, "shop.t")
+    with pytest.raises(StateError, match="belongs to generation 1, this query has 0"):
+        same_topic.require_of(STREAM, "shop.t")
     made_anew = dataclasses.replace(next_one, topic_id="topic-2")
     assert old.reopened(made_anew, [0, 1]).next_offsets == {0: 0, 1: 0}
 
 
 def test_a_new_ledger_names_every_partition() -> None:
-    assert CLAIM.open([0, 1, 2]).next_offsets == {0: 0, 1: 0, 2: 0}
+    assert Ledger.opened(STREAM, [0, 1, 2]).next_offsets == {0: 0, 1: 0, 2: 0}
 
 
 @pytest.mark.parametrize(
@@ -114,8 +115,8 @@ def test_a_new_ledger_names_every_partition() -> None:
         "[]",
         "{}",
         '{"version": 1}',
-        CLAIM.open([0]).to_json().replace('{"0":0}', '{"x":0}'),
-        CLAIM.open([0]).to_json().replace('"high_water":{}', '"high_water":{"0":[1]}'),
+        Ledger.opened(STREAM, [0]).to_json().replace('{"0":0}', '{"x":0}'),
+        Ledger.opened(STREAM, [0]).to_json().replace('"high_water":{}', '"high_water":{"0":[1]}'),
     ],
 )
 def test_a_text_that_is_no_ledger_is_refused(text: str) -> None:
@@ -124,7 +125,7 @@ def test_a_text_that_is_no_ledger_is_refused(text: str) -> None:
 
 
 def test_a_ledger_of_a_newer_release_is_refused() -> None:
-    seen = json.loads(CLAIM.open([0]).to_json()) | {"version": 2}
+    seen = json.loads(Ledger.opened(STREAM, [0]).to_json()) | {"version": 2}
     with pytest.raises(StateError, match="has version 2, this release reads version 1"):
         Ledger.from_json(json.dumps(seen))
 
@@ -136,29 +137,32 @@ def test_a_ledger_of_a_newer_release_is_refused() -> None:
         ("topic", "topic", "write to another target table"),
         ("cluster_id", "cluster id", "point kafka.bootstrap_servers at the old cluster"),
         ("topic_id", "topic id", "the topic was made anew"),
-        ("query_id", "query id", "start once with `--take-over`"),
+        ("query_id", "query id", "start once with `cdc-sink run --take-over`"),
     ],
 )
 def test_the_first_difference_is_named_with_its_remedy(field: str, name: str, remedy: str) -> None:
-    theirs = getattr(CLAIM, field)
-    other = dataclasses.replace(CLAIM, **{field: "mine"})
+    theirs = getattr(STREAM, field)
+    other = dataclasses.replace(STREAM, **{field: "mine"})
     with pytest.raises(StateError) as refused:
-        other.require_fits(CLAIM.open([0]), "shop.t")
-    assert refused.value.saw == f"the table's ledger has {name} {theirs!r}, this query has 'mine'"
+        Ledger.opened(STREAM, [0]).require_of(other, "shop.t")
+    assert (
+        refused.value.saw
+        == f"the table's ledger belongs to {name} {theirs!r}, this query has 'mine'"
+    )
     assert remedy in refused.value.remedy
     assert not refused.value.retry
 
 
 def test_a_ledger_that_is_handed_over_fits_the_new_query_only() -> None:
-    handed = CLAIM.open([0]).handed_to("q2")
-    dataclasses.replace(CLAIM, query_id="q2").require_fits(handed, "shop.t")
-    with pytest.raises(StateError, match="has query id 'q2', this query has 'q1'"):
-        CLAIM.require_fits(handed, "shop.t")
-    assert handed == dataclasses.replace(CLAIM.open([0]), query_id="q2")
+    handed = Ledger.opened(STREAM, [0]).handed_to("q2")
+    handed.require_of(dataclasses.replace(STREAM, query_id="q2"), "shop.t")
+    with pytest.raises(StateError, match="belongs to query id 'q2', this query has 'q1'"):
+        handed.require_of(STREAM, "shop.t")
+    assert handed == Ledger.opened(dataclasses.replace(STREAM, query_id="q2"), [0])
 
 
 def test_the_newest_source_timestamp_never_goes_back() -> None:
-    ledger = CLAIM.open([0]).advanced({}, {}, [], 1700)
+    ledger = Ledger.opened(STREAM, [0]).advanced({}, {}, [], 1700)
     assert ledger.advanced({}, {}, [], 1600).newest_source_ts_ms == 1700
     assert ledger.advanced({}, {}, [], None).newest_source_ts_ms == 1700
     assert ledger.advanced({}, {}, [], 1800).newest_source_ts_ms == 1800

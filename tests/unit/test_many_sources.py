@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sink.change.origin import Origin
-from cdc_sink.change.position import SourcePosition
 from cdc_sink.config import SourceTable, Table
+from cdc_sink.debezium.origin import Origin
+from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import StateError
-from cdc_sink.table.ledger import Ledger
-from cdc_sink.table.many_sources import (
+from cdc_sink.table.ledger.ledger import Ledger
+from cdc_sink.table.ledger.many_sources import (
     MOST_LANES,
     KnownSource,
     Lanes,
@@ -22,6 +22,7 @@ from cdc_sink.table.many_sources import (
     advanced,
     with_origins,
 )
+from cdc_sink.table.ledger.stream_identity import StreamIdentity
 
 NAMES = st.sampled_from(["", "a", "b", "a.b", "b.a"])
 ORIGINS = st.builds(
@@ -69,9 +70,8 @@ def test_no_two_pairs_of_source_and_partition_share_a_lane(
 
 def test_a_ledger_keeps_its_sources() -> None:
     run, key = SourcePosition(4, 2), "shop.eu.items"
-    ledger = Ledger(
-        "p", "q", "c", "t", "i", {0: 1}, {}, sources=(KnownSource(EU, 7, run, key), KnownSource(US))
-    )
+    stream = StreamIdentity("p", "q", "c", "t", "i")
+    ledger = Ledger(stream, {0: 1}, {}, sources=(KnownSource(EU, 7, run, key), KnownSource(US)))
     assert Ledger.from_json(ledger.to_json()) == ledger
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sink.table.canonical import CheckedColumn, Kind, row_bytes
-from cdc_sink.table.canonical_nested import is_comparable, of_source, of_table
-from cdc_sink.table.printed import interval_us, parse_array, parse_hstore
+from cdc_sink.verification.canonical.database_text import interval_us, parse_array, parse_hstore
+from cdc_sink.verification.canonical.nested import is_comparable, of_source, of_table
+from cdc_sink.verification.canonical.values import CheckedColumn, Kind, row_bytes
 
 POINT = pa.struct(
     [("x", pa.float64()), ("y", pa.float64()), ("wkb", pa.binary()), ("srid", pa.int32())]

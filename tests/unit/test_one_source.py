@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sink.change.origin import Origin
+from cdc_sink.debezium.origin import Origin
 from cdc_sink.errors import StateError
-from cdc_sink.table.one_source import (
+from cdc_sink.table.ledger.one_source import (
     fingerprint,
     require_one_origin,
     require_roles,

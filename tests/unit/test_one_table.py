@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cdc_sink.errors import StateError
-from cdc_sink.table.one_table import OneTable, require_whole_topic, topic_gone
+from cdc_sink.table.ledger.one_table import OneTable, require_whole_topic, topic_gone
 
 
 def test_the_first_table_met_is_remembered_and_kept_once() -> None:

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from cdc_sink.change.avro_types import unavailable_sql
-from cdc_sink.change.column_option import UNAVAILABLE
-from cdc_sink.change.envelope import AvroField
-from cdc_sink.change.unavailable import arrives_as_null
+from cdc_sink.debezium.envelope import AvroField
+from cdc_sink.debezium.options import UNAVAILABLE
+from cdc_sink.debezium.types.mapping import unavailable_sql
+from cdc_sink.debezium.types.unavailable import arrives_as_null
 
 TIME = "io.debezium.time."
 DATA = "io.debezium.data."

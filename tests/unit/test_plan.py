@@ -6,14 +6,15 @@ import dataclasses
 
 import pytest
 
-from cdc_sink.change.position import SourcePosition
+from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import StateError
-from cdc_sink.table.ledger import Claim, Ledger, Totals
-from cdc_sink.table.moving import Moving
+from cdc_sink.table.ledger.ledger import Ledger, Totals
+from cdc_sink.table.ledger.repartitioning import Moving
+from cdc_sink.table.ledger.stream_identity import StreamIdentity
 from cdc_sink.table.plan import BatchFacts, Plan, Step, plan_batch, plan_events
 
-LEDGER = Claim("shop", "q1", "cluster", "topic", "topic-1").open([0, 1])
-ONE_PARTITION = Claim("shop", "q1", "cluster", "topic", "topic-1").open([0])
+LEDGER = Ledger.opened(StreamIdentity("shop", "q1", "cluster", "topic", "topic-1"), [0, 1])
+ONE_PARTITION = Ledger.opened(StreamIdentity("shop", "q1", "cluster", "topic", "topic-1"), [0])
 UPDATES = BatchFacts(
     records=10,
     tombstones=1,
@@ -47,28 +48,28 @@ def planned(*, is_empty: bool = False, folded_exactly: bool = False, **facts: ob
     ("facts", "step"),
     [
         ({}, Step.MERGE),
-        ({"is_empty": True}, Step.APPEND),
+        ({"is_empty": True}, Step.FIRST_LOAD),
         ({"upserted_keys": 0}, Step.MERGE),
-        ({"upserted_keys": 0, "is_empty": True}, Step.NOTE),
-        (NOTHING_LEFT, Step.NOTE),
-        ({**NOTHING_LEFT, "is_empty": True}, Step.NOTE),
+        ({"upserted_keys": 0, "is_empty": True}, Step.OFFSETS_ONLY),
+        (NOTHING_LEFT, Step.OFFSETS_ONLY),
+        ({**NOTHING_LEFT, "is_empty": True}, Step.OFFSETS_ONLY),
         ({"reads": 9}, Step.MERGE),
-        ({"reads": 8}, Step.FOLD_EXACTLY),
-        ({"reads": 1}, Step.FOLD_EXACTLY),
-        ({"reads": 1, "is_empty": True}, Step.FOLD_EXACTLY),
+        ({"reads": 8}, Step.REFOLD_IN_KAFKA_ORDER),
+        ({"reads": 1}, Step.REFOLD_IN_KAFKA_ORDER),
+        ({"reads": 1, "is_empty": True}, Step.REFOLD_IN_KAFKA_ORDER),
         ({"reads": 1, "folded_exactly": True}, Step.MERGE),
-        ({"ends_redelivered": True}, Step.FOLD_EXACTLY),
+        ({"ends_redelivered": True}, Step.REFOLD_IN_KAFKA_ORDER),
         ({"ends_redelivered": True, "folded_exactly": True}, Step.MERGE),
-        ({"overtaken_keys": 1}, Step.FOLD_EXACTLY),
-        ({"unfilled_keys": 1, "lacking_keys": 1}, Step.FILL),
-        ({"unfilled_keys": 1, "reads": 1}, Step.FOLD_EXACTLY),
+        ({"overtaken_keys": 1}, Step.REFOLD_IN_KAFKA_ORDER),
+        ({"unfilled_keys": 1, "lacking_keys": 1}, Step.REFOLD_WITH_FILLS),
+        ({"unfilled_keys": 1, "reads": 1}, Step.REFOLD_IN_KAFKA_ORDER),
         ({"lacking_keys": 1}, Step.MERGE),
-        ({"lacking_keys": 1, "is_empty": True}, Step.LOOK_UP),
-        ({"unknown_keys": 1}, Step.LOOK_UP),
-        ({"truncates": 1, "lacking_keys": 1}, Step.LOOK_UP),
-        ({"truncates": 1}, Step.REPLACE),
-        ({"truncates": 1, **NOTHING_LEFT}, Step.REPLACE),
-        ({"truncates": 1, "is_empty": True}, Step.APPEND),
+        ({"lacking_keys": 1, "is_empty": True}, Step.NEEDS_QUARANTINE),
+        ({"unknown_keys": 1}, Step.NEEDS_QUARANTINE),
+        ({"truncates": 1, "lacking_keys": 1}, Step.NEEDS_QUARANTINE),
+        ({"truncates": 1}, Step.REPLACE_ALL),
+        ({"truncates": 1, **NOTHING_LEFT}, Step.REPLACE_ALL),
+        ({"truncates": 1, "is_empty": True}, Step.FIRST_LOAD),
         ({"truncates": 1, "ignores_truncates": True}, Step.MERGE),
     ],
 )
@@ -184,14 +185,14 @@ def test_changes_that_fall_inside_a_batch_and_are_newer_mean_a_reset_source() ->
 @pytest.mark.parametrize(
     ("facts", "step"),
     [
-        ({}, Step.ADD),
-        ({"upserted_keys": 0}, Step.ADD),
-        (NOTHING_LEFT, Step.NOTE),
+        ({}, Step.ADD_EVENTS),
+        ({"upserted_keys": 0}, Step.ADD_EVENTS),
+        (NOTHING_LEFT, Step.OFFSETS_ONLY),
         ({"records": 0}, Step.SKIP),
         # Keys in two partitions, mixed batches and truncates need no order between rows of events.
-        ({"split_keys": 3}, Step.ADD),
-        ({"reads": 3}, Step.ADD),
-        ({"truncates": 1}, Step.ADD),
+        ({"split_keys": 3}, Step.ADD_EVENTS),
+        ({"reads": 3}, Step.ADD_EVENTS),
+        ({"truncates": 1}, Step.ADD_EVENTS),
     ],
 )
 def test_events_are_added_whatever_their_order(facts: dict[str, object], step: Step) -> None:

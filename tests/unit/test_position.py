@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sink.change.position import (
+from cdc_sink.debezium.position import (
     SourcePosition,
     optional_position_fields,
     position_fields,

@@ -14,10 +14,10 @@ from test_writer_schemas import key_schema, value_schema
 
 from cdc_sink.cli import main as cli
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.columns import Column
-from cdc_sink.table.evolution import AddColumn, RenameColumn
-from cdc_sink.table.placement import Rules
-from cdc_sink.table.preview import Versions, preview
+from cdc_sink.table.schema.column_placement import Rules
+from cdc_sink.table.schema.columns import Column
+from cdc_sink.table.schema.evolution import AddColumn, RenameColumn
+from cdc_sink.table.schema.preview import Versions, preview
 
 ID = Column("id", "long", required=True)
 KEYS = {9: key_schema("id")}

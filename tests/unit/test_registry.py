@@ -10,14 +10,14 @@ import pytest
 from http_double import HttpDouble
 
 from cdc_sink import config
-from cdc_sink.clients.registry import Registry
+from cdc_sink.clients.registry import RegistryClient
 from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError, UnavailableError
 
 SCHEMA = '{"type":"string"}'
 
 
-def registry_at(url: str) -> Registry:
-    return Registry(config.Registry(url=url, timeout_s=0.2))
+def registry_at(url: str) -> RegistryClient:
+    return RegistryClient(config.Registry(url=url, timeout_s=0.2))
 
 
 def test_a_schema_is_asked_for_once(double: HttpDouble) -> None:
@@ -127,7 +127,7 @@ def test_a_hanging_registry_is_unavailable_after_the_time_limit() -> None:
     "ask", [lambda r: r.versions("s"), lambda r: r.compatibility("s"), lambda r: r.ping()]
 )
 def test_every_question_is_translated(
-    double: HttpDouble, ask: Callable[[Registry], object]
+    double: HttpDouble, ask: Callable[[RegistryClient], object]
 ) -> None:
     double.answers |= dict.fromkeys(
         ("/subjects", "/subjects/s/versions", "/config/s"), (500, {"error_code": 1, "message": ""})

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdc_sink.stack.shop import LANE_KEYS, Statements, Transaction
-from cdc_sink.stack.shop_tables import DOCUMENTS, SCHEMA_STEPS, TABLES
+from cdc_sink.demo.shop.tables import DOCUMENTS, SCHEMA_STEPS, TABLES
+from cdc_sink.demo.shop.traffic import LANE_KEYS, Statements, Transaction
 
 SEEDS = st.integers(0, 2**32)
 

@@ -9,9 +9,9 @@ from http_double import running_double
 from iceberg_tables import catalog_in, commit, make_table
 
 from cdc_sink import config
-from cdc_sink.clients.start_check import StartCheck, refusal_of
+from cdc_sink.check.at_start import StartCheck, refusal_of
+from cdc_sink.check.rules.table import Finding
 from cdc_sink.errors import ConfigError, StateError
-from cdc_sink.table.findings import Finding
 
 
 def pipeline(folder: Path, **changes: object) -> config.Pipeline:

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from iceberg_tables import ledger
 
-from cdc_sink.change.position import SourcePosition
 from cdc_sink.cli.status import exit_code, render_json, render_screen
+from cdc_sink.debezium.heartbeat import Heartbeat
+from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import CdcSinkError, StateError, UnavailableError
-from cdc_sink.table.heartbeat import Heartbeat
+from cdc_sink.observe.status import TableFacts, TableStatus, table_status
 from cdc_sink.table.lease import Lease
-from cdc_sink.table.ledger import Totals
-from cdc_sink.table.moving import Moving
-from cdc_sink.table.resnapshot import Over, Run
-from cdc_sink.table.status import TableFacts, TableStatus, table_status
+from cdc_sink.table.ledger.ledger import Totals
+from cdc_sink.table.ledger.repartitioning import Moving
+from cdc_sink.table.ledger.source_snapshot import Over, Run
 
 NOW = 1_700_000_000_000
 LEDGER = ledger({})
@@ -39,8 +39,8 @@ def status(**facts: object) -> TableStatus:
         "lease": lease(),
         "start_offsets": {0: 0, 1: 0},
         "end_offsets": {0: 100, 1: 50},
-        "cluster_id": LEDGER.cluster_id,
-        "topic_id": LEDGER.topic_id,
+        "cluster_id": LEDGER.stream.cluster_id,
+        "topic_id": LEDGER.stream.topic_id,
         **facts,
     }
     return table_status(TableFacts(**values), NOW)  # type: ignore[arg-type]

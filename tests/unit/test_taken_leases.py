@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from cdc_sink.config import Target
 from cdc_sink.errors import StateError
-from cdc_sink.spark import leases
-from cdc_sink.spark.checkpoint import Files
-from cdc_sink.spark.leases import read_lease, renew_lease, take_lease
-from cdc_sink.table.lease import LEASE_S, Lease, Verdict
+from cdc_sink.spark.run import lease_file as leases
+from cdc_sink.spark.run.checkpoint import Files
+from cdc_sink.spark.run.lease_file import read_lease, renew_lease, take_lease
+from cdc_sink.table.lease import LEASE_S, Lease, LeaseState
 
 NOW_MS = 1_000_000_000
 GONE = 99  # the pid of a process that has ended
@@ -64,7 +64,7 @@ class _Target:
 
 
 TARGET = cast(Target, _Target())
-LEASE, CLAIM = _Target.lease_file, _Target.lease_file + ".take-4"
+LEASE, STREAM = _Target.lease_file, _Target.lease_file + ".take-4"
 
 
 class Drivers:
@@ -82,15 +82,15 @@ class Drivers:
     def started(self, pid: int) -> str | None:
         return None if pid in self.gone else f"s{pid}"
 
-    def take(self, pid: int, memory: Memory) -> Verdict:
+    def take(self, pid: int, memory: Memory) -> LeaseState:
         before, self.pid = self.pid, pid
         try:
             waiting_for = take_lease(cast(Files, memory), TARGET)
         except StateError:
-            return Verdict.HELD
+            return LeaseState.HELD
         finally:
             self.pid = before
-        return Verdict.FREE if waiting_for is None else Verdict.UNSURE
+        return LeaseState.FREE if waiting_for is None else LeaseState.UNSURE
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ BEGINNINGS: dict[str, dict[str, str]] = {
     "torn": {LEASE: "{"},
     "gone": {LEASE: GONE_LEASE.to_json()},
     "stopped": {LEASE: dataclasses.replace(GONE_LEASE, pid=5, state="stopped").to_json()},
-    "gone while it took over": {LEASE: GONE_LEASE.to_json(), CLAIM: GONE_LEASE.to_json()},
+    "gone while it took over": {LEASE: GONE_LEASE.to_json(), STREAM: GONE_LEASE.to_json()},
     "of an earlier release": {LEASE: GONE_LEASE.to_json().replace(', "take": 3', "")},
 }
 
@@ -125,7 +125,7 @@ def test_of_three_drivers_at_one_moment_one_takes_the_lease(
 
     memory.steps = [lambda: None] * at + [second]
     take(1)
-    winners = [pid for pid, verdict in said.items() if verdict is Verdict.FREE]
+    winners = [pid for pid, verdict in said.items() if verdict is LeaseState.FREE]
     assert len(winners) == 1, said
     held = read_lease(cast(Files, memory), TARGET)
     assert held is not None
@@ -135,10 +135,10 @@ def test_of_three_drivers_at_one_moment_one_takes_the_lease(
 def test_a_claim_that_is_being_written_is_waited_for_and_passed_once_it_is_old(
     drivers: Drivers,
 ) -> None:
-    memory = Memory({LEASE: GONE_LEASE.to_json(), CLAIM: '{"ho'})
-    assert drivers.take(1, memory) is Verdict.UNSURE
+    memory = Memory({LEASE: GONE_LEASE.to_json(), STREAM: '{"ho'})
+    assert drivers.take(1, memory) is LeaseState.UNSURE
     memory.written_ms -= LEASE_S * 1000 + 1
-    assert drivers.take(1, memory) is Verdict.FREE
+    assert drivers.take(1, memory) is LeaseState.FREE
     assert set(memory.texts) == {LEASE}
     held = read_lease(cast(Files, memory), TARGET)
     assert held is not None
@@ -151,9 +151,9 @@ NAMED = "in use by another driver, process 1 on host here;"
 def test_who_holds_a_lease_is_named_and_only_he_renews_it(drivers: Drivers) -> None:
     memory = Memory()
     files = cast(Files, memory)
-    assert drivers.take(1, memory) is Verdict.FREE
+    assert drivers.take(1, memory) is LeaseState.FREE
     renew_lease(files, TARGET, "running")
-    assert drivers.take(1, memory) is Verdict.FREE
+    assert drivers.take(1, memory) is LeaseState.FREE
     held = read_lease(files, TARGET)
     drivers.pid = 2
     for attempt in (take_lease, renew_lease):
@@ -163,11 +163,11 @@ def test_who_holds_a_lease_is_named_and_only_he_renews_it(drivers: Drivers) -> N
 
 
 def test_the_driver_that_takes_over_is_named_and_not_the_one_that_is_gone(drivers: Drivers) -> None:
-    memory = Memory({LEASE: GONE_LEASE.to_json(), CLAIM: drivers.lease("waiting").to_json()})
+    memory = Memory({LEASE: GONE_LEASE.to_json(), STREAM: drivers.lease("waiting").to_json()})
     drivers.pid = 2
     with pytest.raises(StateError, match=NAMED):
         take_lease(cast(Files, memory), TARGET)
-    assert set(memory.texts) == {LEASE, CLAIM}
+    assert set(memory.texts) == {LEASE, STREAM}
 
 
 def test_a_driver_on_another_host_is_waited_for_by_name(drivers: Drivers) -> None:
@@ -180,7 +180,7 @@ def test_a_process_that_gave_its_lease_back_takes_it_anew(drivers: Drivers) -> N
     memory = Memory()
     files = cast(Files, memory)
     for take in (1, 2):
-        assert drivers.take(1, memory) is Verdict.FREE
+        assert drivers.take(1, memory) is LeaseState.FREE
         renew_lease(files, TARGET, "stopped")
         held = read_lease(files, TARGET)
         assert held is not None
@@ -197,8 +197,8 @@ def test_a_driver_that_dies_between_two_steps_keeps_nobody_out(
         drivers.take(1, memory)
     memory.steps.clear()
     drivers.gone.add(1)
-    assert drivers.take(2, memory) is Verdict.FREE
-    assert drivers.take(3, memory) is Verdict.HELD
+    assert drivers.take(2, memory) is LeaseState.FREE
+    assert drivers.take(3, memory) is LeaseState.HELD
     held = read_lease(cast(Files, memory), TARGET)
     assert held is not None
     assert held.pid == 2
@@ -208,9 +208,9 @@ def test_a_driver_whose_write_failed_takes_its_own_claim_for_no_other_one(driver
     memory = Memory({LEASE: GONE_LEASE.to_json()}, [lambda: None] * 3 + [_die])
     with pytest.raises(_Dead):
         drivers.take(1, memory)
-    assert set(memory.texts) == {LEASE, CLAIM}
-    assert drivers.take(2, memory) is Verdict.HELD
-    assert drivers.take(1, memory) is Verdict.FREE
+    assert set(memory.texts) == {LEASE, STREAM}
+    assert drivers.take(2, memory) is LeaseState.HELD
+    assert drivers.take(1, memory) is LeaseState.FREE
     assert set(memory.texts) == {LEASE}
 
 
@@ -234,7 +234,7 @@ def test_a_lease_that_goes_round_has_one_owner_and_leaves_no_claim(
         for pid, what in turns:
             if what == "take":
                 verdict = drivers.take(pid, memory)
-                assert (verdict is Verdict.FREE) == (owner in (0, pid))
+                assert (verdict is LeaseState.FREE) == (owner in (0, pid))
                 owner = owner or pid
             elif pid == owner:
                 drivers.pid = pid

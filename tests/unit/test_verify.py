@@ -19,11 +19,11 @@ from pyiceberg.types import LongType, NestedField, StringType, StructType, Times
 
 from cdc_sink.cli.main import run
 from cdc_sink.cli.verify import exit_code, render_findings, render_json, render_screen
-from cdc_sink.clients.databases import Row, SourceColumn
-from cdc_sink.clients.verify import Verification, not_verifiable, verify
 from cdc_sink.config import Database, Pipeline, load_config
 from cdc_sink.errors import ConfigError, SchemaError, UnavailableError
-from cdc_sink.table.checksum import KeyDifference
+from cdc_sink.verification.databases.source_database import Row, SourceColumn
+from cdc_sink.verification.range_sums import KeyDifference
+from cdc_sink.verification.verify import Verification, not_verifiable, verify
 
 YAML = """
 pipeline: shop
@@ -338,7 +338,7 @@ def test_rows_beyond_the_limit_are_not_looked_at_one_by_one(
     pipeline: Pipeline, customers: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert customers
-    monkeypatch.setattr("cdc_sink.clients.verify.EXAMINED_ROWS", 1)
+    monkeypatch.setattr("cdc_sink.verification.verify.EXAMINED_ROWS", 1)
     found = compare(pipeline, InMemoryDatabase([[]]))
     assert (found.ranges_differing, found.ranges_examined, len(found.differences)) == (3, 1, 1)
     assert not found.equal

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdc_sink.change.avro_types import convert_sql
-from cdc_sink.change.column_option import TableOptions
+from cdc_sink.debezium.options import TableOptions
+from cdc_sink.debezium.types.mapping import convert_sql
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.columns import Column
-from cdc_sink.table.placement import DEFAULT_POLICY, Rules, promoted
-from cdc_sink.table.writer_schemas import WriterSchemas
+from cdc_sink.table.schema.column_placement import DEFAULT_POLICY, Rules, promoted
+from cdc_sink.table.schema.columns import Column
+from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
 SAMPLE = Path(__file__).parent / "samples" / "postgresql_customers_value.json"
 ID = Column("id", "long", required=True)

@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 from cdc_sink.cli.verify import render_findings
-from cdc_sink.spark.session import create_session
-from cdc_sink.stack.stack import Stack
+from cdc_sink.demo.chain.chain import Chain
+from cdc_sink.spark.run.session import create_session
 from tests.workload.hands import KINDS
 from tests.workload.outcome import Outcome
 from tests.workload.player import Play
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(play: Play, folder: Path, asked: argparse.Namespace) -> Outcome:
     parts = (_PARTS[play.database], "kafka", "registry", "connect")
-    with Stack(folder / "stack", parts=parts) as stack:
+    with Chain(folder / "stack", parts=parts) as stack:
         run = Run(
             stack,
             folder / "lake",

@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Iterator
 
-from cdc_sink.clients.progress import Upstream, read_facts
-from cdc_sink.clients.verify import verify
 from cdc_sink.errors import CdcSinkError, UnavailableError
-from cdc_sink.spark.backfill import backfill
-from cdc_sink.spark.replay import replay
-from cdc_sink.table.status import TableFacts
+from cdc_sink.observe.status import TableFacts
+from cdc_sink.observe.table_facts import Upstream, read_facts
+from cdc_sink.spark.run.backfill import backfill
+from cdc_sink.spark.run.replay import replay
+from cdc_sink.verification.verify import verify
 from tests.workload.hands import Hands
 from tests.workload.outcome import SETTLE_LIMIT_S, HandsTold, Outcome, is_applied
 from tests.workload.stops import Command

@@ -10,9 +10,9 @@ from pyspark.sql import SparkSession
 
 from cdc_sink.config import Pipeline
 from cdc_sink.errors import StateError
-from cdc_sink.spark.query import TableQuery
-from cdc_sink.spark.session import activate
-from cdc_sink.spark.stream import TICK_S, RunningPipeline, start
+from cdc_sink.spark.run.pipeline import TICK_S, RunningPipeline, start
+from cdc_sink.spark.run.session import activate
+from cdc_sink.spark.run.table_query import TableQuery
 
 _STOP_S = 600.0
 

@@ -21,8 +21,8 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from cdc_sink.clients.kafka import Cluster
-from cdc_sink.clients.progress import Upstream, read_facts
 from cdc_sink.errors import CdcSinkError
+from cdc_sink.observe.table_facts import Upstream, read_facts
 from tests.workload.driver import Driver
 from tests.workload.source_hands import SourceHands
 from tests.workload.stops import Command, Stops

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cdc_sink.clients.verify import Verification
-from cdc_sink.table.status import TableFacts
+from cdc_sink.observe.status import TableFacts
+from cdc_sink.verification.verify import Verification
 from tests.workload.stops import Stop
 
 SETTLE_LIMIT_S = 480.0  # ten times what two quiet cores need

@@ -20,15 +20,16 @@ from typing import Any
 import yaml
 from pyspark.sql import SparkSession
 
+from cdc_sink.check.rules.judged import is_judged
 from cdc_sink.clients.catalog import session_properties
-from cdc_sink.clients.connect import Connect
+from cdc_sink.clients.connect import ConnectClient
 from cdc_sink.clients.kafka import Cluster
-from cdc_sink.clients.progress import Upstream, read_facts
-from cdc_sink.clients.verify import verify
 from cdc_sink.config import load_config
+from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.errors import UnavailableError
-from cdc_sink.stack.stack import Stack
-from tests.stack.surroundings import let_through
+from cdc_sink.observe.table_facts import Upstream, read_facts
+from cdc_sink.verification.verify import verify
+from tests.chain.surroundings import let_through
 from tests.workload.calm import Calm
 from tests.workload.driver import Driver
 from tests.workload.hands import Hands
@@ -44,7 +45,7 @@ _PARTITIONS = 2
 class Run:
     """One workload on a running chain. `name` is the database's, the connector's and the lake's."""
 
-    stack: Stack
+    stack: Chain
     folder: Path
     play: Play
     say: Callable[[str], None] = print
@@ -176,7 +177,7 @@ class Run:
     def _stops(self, driver: Driver) -> tuple[str, ...]:
         failed = [
             f"{self.name}: {part} FAILED: {trace}"
-            for one in Connect(self.stack.connect_url).connectors()
+            for one in ConnectClient(self.stack.connect_url).connectors(is_judged)
             if one.name == self.name
             for part, trace in one.failed.items()
         ]

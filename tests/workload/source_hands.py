@@ -12,10 +12,10 @@ from typing import Any
 import httpx2
 import psycopg
 
-from cdc_sink.clients.connect import Connect
+from cdc_sink.clients.connect import ConnectClient
 from cdc_sink.clients.kafka import Cluster
+from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.errors import CdcSinkError
-from cdc_sink.stack.stack import Stack
 
 LIMIT_S = 120.0
 _SNAPSHOT_S = 20.0  # a snapshot of these tables begins long before
@@ -25,7 +25,7 @@ class SourceHands:
     """What others do to one connector. `connect` opens a connection to its database."""
 
     def __init__(
-        self, stack: Stack, name: str, settings: Mapping[str, str], connect: Callable[[], Any]
+        self, stack: Chain, name: str, settings: Mapping[str, str], connect: Callable[[], Any]
     ) -> None:
         self._stack, self._name, self._settings = stack, name, settings
         self._open = connect
@@ -98,7 +98,7 @@ class SourceHands:
     def heal(self) -> str:
         """Restart what FAILED of the connector, as the manual says; what failed, or nothing."""
         try:
-            status = Connect(self._stack.connect_url).status(self._name) or {}
+            status = ConnectClient(self._stack.connect_url).status(self._name) or {}
         except CdcSinkError:
             return ""
         failed = [part for part, state in status.items() if state == "FAILED"]

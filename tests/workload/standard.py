@@ -20,10 +20,10 @@ from pathlib import Path
 import yaml
 
 from cdc_sink.cli.verify import render_findings
-from cdc_sink.clients.progress import Upstream, read_facts
-from cdc_sink.clients.verify import verify
 from cdc_sink.config import Pipeline, load_config
-from cdc_sink.stack.stack import Stack
+from cdc_sink.demo.chain.chain import Chain
+from cdc_sink.observe.table_facts import Upstream, read_facts
+from cdc_sink.verification.verify import verify
 from tests.chaos.driver import Driver, wait_until
 from tests.workload.outcome import is_applied
 
@@ -38,7 +38,7 @@ FIRST_KILL_S, LAST_KILL_S = 15.0, 40.0
 class Load:
     """A program that fills its tables, and one that changes them for some seconds."""
 
-    stack: Stack
+    stack: Chain
     database: str
     rows: int
 
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="standard-"))
     part = "postgres" if asked.database == "postgresql" else "mysql"
-    with Stack(folder / "stack", parts=(part, "kafka", "registry", "connect")) as stack:
+    with Chain(folder / "stack", parts=(part, "kafka", "registry", "connect")) as stack:
         getattr(stack, part).create_database(NAME)
         load = Load(stack, asked.database, asked.rows)
         load.fill()
@@ -158,7 +158,7 @@ def _driver(config: Path, folder: Path, number: int) -> Driver:
     return Driver(folder / f"driver{number}.log", folder / "classes.jsa", "run", str(config))
 
 
-def _settings(stack: Stack, folder: Path, part: str, tables: list[str]) -> dict[str, object]:
+def _settings(stack: Chain, folder: Path, part: str, tables: list[str]) -> dict[str, object]:
     server = getattr(stack, part)
     (folder / "password").write_text(server.password)
     return {

@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from cdc_sink.stack.shop_tables import Values
+from cdc_sink.demo.shop.tables import Values
 from tests.workload.tables import (
     KEYS,
     Column,

@@ -16,7 +16,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Literal
 
-from cdc_sink.stack.shop_tables import Draw, Values
+from cdc_sink.demo.shop.tables import Draw, Values
 
 Database = Literal["postgresql", "mysql", "mariadb"]
 Toast = Literal["default", "full"]

@@ -1,0 +1,396 @@
+"""Changes in, one final image per key out; `testing/fold.py` is the same rule in plain Python.
+
+Kafka order is the order inside a partition. The source position is the redelivery filter: a stream event
+strictly below the partition's high-water mark was applied before and is dropped. Two ways to apply it:
+
+    fast   the mark stands still during the batch; inside it the greatest (position, offset) of a key wins.
+           Right when a batch holds only stream events or only snapshot rows, ends at the mark, and no
+           key's change of the greatest position was followed by another: its log did not begin again.
+    exact  the mark rises record by record, which costs one more shuffle. Needed when both are mixed,
+           since snapshot rows have no position of their own and only Kafka order can place them; and when
+           a batch ends below the mark it has reached, inside a redelivered tail: of two changes of a key
+           at one position (MariaDB, compressed binlogs) only the first may be there once more.
+
+A value that the connector left out (`unavailable`) is the one of the key's image before. Batches without any
+don't pay for it; in others it is looked for in older changes of the batch, column by column, and what is not
+found there stays in `missing`: the engine takes it from the stored row.
+
+One job decodes, folds and counts: the facts are observed while the rows pass, and the folded rows stay
+where they are for the engine (a local checkpoint: rows as they are, cheaper than a columnar cache).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame, Observation, Window, WindowSpec
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, BinaryType, MapType, StringType, StructType
+
+from cdc_sink.debezium.position import SourcePosition, between_partitions_sql
+from cdc_sink.spark.fold.batch_facts import IS_STREAM, Passing, batch_facts, passing, remaining
+from cdc_sink.spark.fold.held_rows import release
+from cdc_sink.spark.fold.ledger_filter import below_sql, mark_sql, offset_sql
+from cdc_sink.spark.fold.tombstones import (
+    ADDED,
+    DELETED,
+    IS_ASIDE,
+    IS_FINAL,
+    TELLS,
+    is_bare,
+    of_changes,
+    of_tombstones,
+)
+from cdc_sink.spark.read.record_faults import fault_sql
+from cdc_sink.sql import literal, quote
+from cdc_sink.table.ledger.ledger import Ledger
+from cdc_sink.table.ledger.many_sources import Lanes
+from cdc_sink.table.ledger.repartitioning import Moving
+from cdc_sink.table.merge_sql import key_alias
+from cdc_sink.table.plan import BatchFacts
+
+_AT = f"IF(position IS NULL, NULL, {between_partitions_sql('op', 'position.hi', 'position.lo')})"
+_NO_BYTES = "CAST(NULL AS BINARY)"
+_ITS_PARTITION = ", 'partition', partition"
+LARGE = (StringType, BinaryType, ArrayType, MapType)
+ORDER = ("order_hi", "order_lo", "offset")
+# What the table commit needs of a change; the rest is not carried through the shuffle.
+CARRIED = (
+    "key", "op", "after", "unavailable", "position", "source_ts", "partition", "offset", "schema_id"
+)  # fmt: skip
+
+
+def latest_per_key(changes: DataFrame) -> DataFrame:
+    """Keep, for each key, the change that decides its final image.
+
+    In:     changes, as `read_changes` gives them, of one topic; a key's changes lie in one partition.
+    Out:    one row per key that has a change, same columns; row order undefined. Values that the connector
+            left out come from older changes of the key; `unavailable` names those that none of them has.
+    Source: Debezium 3.6 source blocks; the rule is in testing/fold.py.
+    """
+    kept = _stale_exactly(changes, {}, "partition").where("op IS NOT NULL AND NOT stale")
+    last = _last(kept, FoldOptions(exact=True, fills=fillable(changes)))
+    return last.withColumn("unavailable", F.col("missing")).select(*changes.columns)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A folded batch.
+
+    `rows` has `key0` … `keyN`, `is_split`, the columns of CARRIED, and `missing`: names of columns that the
+    stored row has to fill; one row per key.
+    """
+
+    rows: DataFrame
+    facts: BatchFacts
+
+    def release(self) -> None:
+        """Free the memory that holds the rows."""
+        release(self.rows)
+
+
+@dataclass(frozen=True)
+class FoldOptions:
+    """What a fold has to reckon with; each costs something, so it is asked for by the plan.
+
+    `fills`: columns whose unavailable values are looked for in older changes of the batch.
+    `every`: nothing is folded, each event stays a row; what the connector left out is null then.
+    `nulls_left_out`: a NULL before a value that was left out is that value; else nobody has it.
+    `moving`: keys may lie in two partitions. `ties`: different changes may share a position.
+    `filled_in`: SQL, whether a `key` holds what the connector fills in for what the log lacks.
+    `finds_bare`: a tombstone without its delete is its key's row, without op; see tombstones.py.
+    `needs_position`: a change of the log without position stops the table.
+    `by`: of a table of many sources the lanes that the marks are of; None where those are of partitions.
+    """
+
+    exact: bool = False
+    fills: tuple[str, ...] = ()
+    ignores_truncates: bool = False
+    every: bool = False
+    nulls_left_out: bool = False
+    moving: Moving | None = None
+    ties: bool = False
+    filled_in: str = "false"
+    finds_bare: bool = False
+    needs_position: bool = False
+    by: Lanes | None = None
+
+    @property
+    def mark_of(self) -> str:
+        """The column that says which mark is a change's."""
+        return "partition" if self.by is None else "lane"
+
+
+def fold(
+    changes: DataFrame,
+    marks: Mapping[int, SourcePosition],
+    partitions: Sequence[int],
+    options: FoldOptions = FoldOptions(),
+    ended_with: Mapping[int, int] | None = None,
+) -> Folded:
+    """Fold the changes of each key and count what passed; runs one job.
+
+    In:  changes that the ledger does not have yet, with `aside` where some don't belong to the table's rows;
+         its high-water marks; the partitions it knows; of those that ended with a delete the hash of its key.
+    """
+    has_aside = "aside" in changes.columns
+    if not has_aside:
+        changes = changes.withColumn("aside", F.lit(None).cast("string"))
+    for name in ("origin", "snapshot"):
+        if name not in changes.columns:  # made by hand, or by a transform that dropped it
+            changes = changes.withColumn(name, F.lit(None).cast("string"))
+    if options.by is not None:
+        changes = changes.withColumn("lane", F.expr(options.by.sql))
+    of = options.mark_of
+    below = below_sql(marks, of)
+    marked = _stale_exactly(changes, marks, of) if options.exact else changes
+    finds_bare = options.finds_bare and not options.every
+    has = Passing(
+        stale="stale" if options.exact else below,
+        was_applied=below,
+        begins_again="begins_again" if options.exact else "false",
+        deleted=DELETED if finds_bare else "CAST(NULL AS BIGINT)",
+        has_aside=has_aside,
+        by=options.by,
+    )
+    seen, left = Observation(), Observation()
+    kept = marked.observe(seen, *passing(partitions, has)).withColumn("stale", F.expr(has.stale))
+    if options.needs_position:
+        kept = require_applicable(kept)
+    is_kept = "(op IS NOT NULL AND aside IS NULL AND NOT stale)"
+    if finds_bare:
+        kept = kept.withColumn("deleted", F.expr(DELETED)).where(f"{is_kept} OR ({TELLS})")
+        kept = kept.withColumn("is_aside", F.expr(IS_ASIDE))
+    else:
+        kept = kept.where(is_kept)
+    if has_aside:  # without it no truncate gets here
+        if options.ignores_truncates:
+            kept = kept.where("op IS NULL OR op <> 't'")
+        elif not options.every:
+            kept = _after_truncate(kept)
+    more = [
+        *(("place",) if options.exact else ()),
+        *(("deleted", "is_aside") if finds_bare else ()),
+        # For who looks at keys that the connector filled in.
+        *(("lane",) if options.by is not None else ()),
+    ]
+    kept = kept.select(*CARRIED, *more)
+    rows = (
+        (_every(kept) if options.every else _last(kept, options, ended_with or {}))
+        .observe(left, *remaining(options.fills, options.filled_in))
+        .localCheckpoint(eager=True)
+    )
+    facts = batch_facts(
+        seen.get,
+        left.get,
+        partitions,
+        options.fills,
+        ignores_truncates=options.ignores_truncates,
+        by=options.by,
+    )
+    return Folded(rows, facts)
+
+
+def _after_truncate(kept: DataFrame) -> DataFrame:
+    """Drop what a later truncate emptied; only topics of one partition get here with one."""
+    emptied = F.max(F.expr("IF(op = 't', offset, NULL)")).over(Window.partitionBy("partition"))
+    return (
+        kept.withColumn("emptied", emptied)
+        .where("(op IS NULL OR op <> 't') AND (emptied IS NULL OR offset > emptied)")
+        .drop("emptied")
+    )
+
+
+def _every(changes: DataFrame) -> DataFrame:
+    """All events, as rows that lack nothing."""
+    lacking = set(fillable(changes))
+    values = [
+        f"{literal(name)}, "
+        + (
+            f"IF(array_contains(unavailable, {literal(name)}), NULL, after.{quote(name)})"
+            if name in lacking
+            else f"after.{quote(name)}"
+        )
+        for name in changes.select("after.*").columns
+    ]
+    return changes.withColumns(
+        {
+            "after": F.expr(f"named_struct({', '.join(values)})"),
+            "missing": F.expr("CAST(array() AS ARRAY<STRING>)"),
+            "is_unknown": F.lit(False),
+            "is_split": F.lit(False),
+            "is_tied": F.lit(False),
+            "is_overtaken": F.lit(False),
+        }
+    )
+
+
+def _last(
+    changes: DataFrame, options: FoldOptions, ended_with: Mapping[int, int] | None = None
+) -> DataFrame:
+    # Rows that only tell of tombstones are last of all, and no window below may see them.
+    told, aside_last = (of_changes, [F.asc("is_aside")]) if options.finds_bare else (str, [])
+    names = changes.select("key.*").columns
+    keys = [f"key.{quote(name)} AS {key_alias(i)}" for i, name in enumerate(names)]
+    # Inside a partition `place` never falls, so this is Kafka order there; between two it is commit order.
+    by_position = "place.{}" if options.exact else "IF(op <> 'r', position.{}, NULL)"
+    ordered = changes.selectExpr(
+        "*",
+        *keys,
+        f"{by_position} AS order_hi".format("hi"),
+        f"{by_position} AS order_lo".format("lo"),
+    )
+    of_key = Window.partitionBy(*[F.expr(key_alias(i)) for i in range(len(names))])
+    # A row of a source snapshot is older than stream events at its position.
+    is_stream = [F.expr(IS_STREAM).desc()] if options.moving else []
+    *place, latest = ORDER
+    newest_first = of_key.orderBy(*aside_last, *map(F.desc, place), *is_stream, F.desc(latest))
+    # In the order of the row number, so that one operator serves all of them.
+    whole = newest_first.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
+    partition, offset = F.expr(told("partition")), F.expr(told("offset"))
+    split = F.min(partition).over(whole) != F.max(partition).over(whole)
+    overtaken = F.col("offset") < F.max(offset).over(whole)
+    ordered = ordered.withColumns(
+        {
+            "newest": F.row_number().over(newest_first),
+            "is_split": split,
+            "is_overtaken": F.lit(False) if options.exact else overtaken,
+            **(of_tombstones(whole) if options.finds_bare else {}),
+        }
+    )
+    ordered = ordered.withColumn("is_tied", _is_tied(ordered, len(names), options))
+    if options.fills:
+        ordered = _with_images(ordered, whole, options)
+    if options.finds_bare:
+        ordered = ordered.withColumn("is_bare", F.expr(is_bare(ended_with or {})))
+    newest = ordered.where(IS_FINAL if options.finds_bare else "newest = 1")
+    return _filled(newest.drop(*ADDED), options)
+
+
+def _is_tied(ordered: DataFrame, keys: int, options: FoldOptions) -> Column:
+    """Another change of the key has the same position in another partition, and is not the same change."""
+    if options.moving is None or not options.ties:
+        return F.lit(False)
+    of_place = [F.expr(key_alias(i)) for i in range(keys)]
+    of_place += [F.col("order_hi"), F.col("order_lo"), F.expr(IS_STREAM)]
+    at_place = Window.partitionBy(*of_place)
+    kind = ordered.schema["after"].dataType
+    assert isinstance(kind, StructType)
+    hashable = [f.name for f in kind.fields if "map<" not in f.dataType.simpleString()]
+    told = of_changes if options.finds_bare else str
+    change = f"xxhash64({', '.join(['op', 'unavailable', *(f'after.{quote(name)}' for name in hashable)])})"
+    what, where = F.expr(told(change)), F.expr(told("partition"))
+    differ = F.min(what).over(at_place) != F.max(what).over(at_place)
+    return differ & (F.min(where).over(at_place) != F.max(where).over(at_place))
+
+
+def _with_images(ordered: DataFrame, whole: WindowSpec, options: FoldOptions) -> DataFrame:
+    """Per column the newest value that is known: null when no change of the batch knows one."""
+    told = of_changes if options.finds_bare else str
+    images = {
+        f"image{i}": F.first(
+            F.expr(told(known_sql(name, options.nulls_left_out, _ITS_PARTITION))), ignorenulls=True
+        ).over(whole)
+        for i, name in enumerate(options.fills)
+    }
+    return ordered.withColumns(images)
+
+
+def known_sql(name: str, nulls_left_out: bool, more: str = "") -> str:
+    """What a change knows of a column: struct<known, value>, and `more`; null where it was left out.
+
+    After a delete there is no image before: `known` is false. So it is for a NULL that the connector would
+    not have left out: the column came later than this change.
+    """
+    value = f"after.{quote(name)}"
+    known = "true" if nulls_left_out else f"{value} IS NOT NULL"
+    return (
+        f"CASE WHEN op = 'd' THEN named_struct('known', false, 'value', {value}{more}) "
+        f"WHEN NOT array_contains(unavailable, {literal(name)}) "
+        f"THEN named_struct('known', {known}, 'value', {value}{more}) END"
+    )
+
+
+def _filled(newest: DataFrame, options: FoldOptions) -> DataFrame:
+    """Complete the last images from the older ones; say what is missing still, and what nobody knows.
+
+    While keys move, an image of another partition may have one behind it that still waits: nobody knows then.
+    """
+    fills, moving = options.fills, options.moving
+    if not fills:
+        return newest.withColumns(
+            {"missing": F.expr("IF(op = 'd', CAST(array() AS ARRAY<STRING>), unavailable)"),
+             "is_unknown": F.lit(False)}
+        )  # fmt: skip
+    numbers = {name: i for i, name in enumerate(fills)}
+    lacks = {n: f"array_contains(unavailable, {literal(n)})" for n in fills}
+    parts = []
+    for name in newest.select("after.*").columns:
+        value = f"after.{quote(name)}"
+        if name in numbers:
+            value = f"IF({lacks[name]}, image{numbers[name]}.value, {value})"
+        parts.append(f"{literal(name)}, {value}")
+    is_row = "op <> 'd' AND size(unavailable) > 0"
+    known = "image{0}.known"
+    if moving is not None:
+        known = "(image{0}.known AND image{0}.partition = partition)" if moving.once else "false"
+    missing = [
+        f"IF({lacks[n]} AND NOT coalesce({known.format(i)}, false), {literal(n)}, NULL)"
+        for n, i in numbers.items()
+    ]
+    deleted = [f"({lacks[n]} AND NOT {known.format(i)})" for n, i in numbers.items()]
+    return newest.withColumns(
+        {
+            "after": F.expr(f"IF({is_row}, named_struct({', '.join(parts)}), after)"),
+            "missing": F.expr(
+                f"IF({is_row}, array_except(array_union(array({', '.join(missing)}), "
+                f"array_except(unavailable, array({', '.join(map(literal, fills))}))), array(NULL)), "
+                "CAST(array() AS ARRAY<STRING>))"
+            ),
+            "is_unknown": F.expr(f"{is_row} AND coalesce({' OR '.join(deleted)}, false)"),
+        }
+    ).drop(*[f"image{i}" for i in numbers.values()])
+
+
+def fillable(changes: DataFrame) -> tuple[str, ...]:
+    """Names of the columns that the connector may leave a value out of: those of unlimited size."""
+    after = changes.schema["after"].dataType
+    assert isinstance(after, StructType)
+    return tuple(f.name for f in after.fields if isinstance(f.dataType, LARGE))
+
+
+def not_in(ledger: Ledger, changes: DataFrame) -> DataFrame:
+    """Only the records that the ledger does not have yet; a replay leaves none."""
+    offsets = {p: o for p, o in ledger.next_offsets.items() if o > 0}
+    return changes.where(f"offset >= coalesce({offset_sql(offsets)}, 0L)") if offsets else changes
+
+
+def require_applicable(changes: DataFrame) -> DataFrame:
+    """Stop at a stream event without position: redelivery could not be told from news."""
+    no_position = fault_sql("'position'", _NO_BYTES)
+    op = (
+        f"CASE WHEN {IS_STREAM} AND (position.hi IS NULL OR position.lo IS NULL) THEN "
+        f"CAST({no_position} AS STRING) ELSE op END"
+    )
+    return changes.withColumn("op", F.expr(op))
+
+
+def _stale_exactly(changes: DataFrame, marks: Mapping[int, SourcePosition], of: str) -> DataFrame:
+    """Add `stale`, and `place`: how far the partition's log had come when the change was sent."""
+    of_partition = Window.partitionBy(of).orderBy("offset")
+    before = of_partition.rowsBetween(Window.unboundedPreceding, -1)
+    so_far = of_partition.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    risen = F.max(F.expr(f"CASE WHEN {IS_STREAM} THEN position END")).over(before)
+    mark = F.greatest(risen, F.expr(mark_sql(marks, of)))
+    below = F.coalesce(F.expr(IS_STREAM) & (F.col("position") < mark), F.lit(False))
+    outdated = F.col("outdated") if "outdated" in changes.columns else F.lit(False)
+    # What comes again was delivered before, with the same time: here or in an earlier batch.
+    newest_before = F.max(F.expr(f"CASE WHEN {IS_STREAM} THEN source_ts END")).over(before)
+    return changes.withColumns(
+        {
+            "stale": below | outdated,
+            "begins_again": below & (F.col("source_ts") > newest_before),
+            "place": F.max(F.expr(_AT)).over(so_far),
+        }
+    )

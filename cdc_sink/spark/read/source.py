@@ -1,0 +1,133 @@
+"""The Kafka side: the records of one table's topic as a stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from cdc_sink.clients.kafka import Cluster, spark_kafka_options
+from cdc_sink.config import Target
+from cdc_sink.debezium.wire.other_framings import HEADER_WIRES
+from cdc_sink.errors import StateError
+from cdc_sink.table.ledger.key_partitions import Placed
+
+# Above this many records a Kafka partition is read by several tasks; below it, one is cheaper.
+RECORDS_PER_TASK = 25_000
+# After every poll Spark asks for the topic's ends and with that forgets what was fetched ahead: a poll should
+# take a whole fetch (1 MiB). At the end of a topic that question waits behind a fetch for more records.
+# Records of a topic whose place tells, all partitions together, whether it grew before.
+OLDEST = 1_000
+FETCHING = {"kafka.max.poll.records": "4000", "kafka.fetch.max.wait.ms": "10"}
+
+
+def reader_options(target: Target) -> dict[str, str]:
+    """What every reader of the target's topic is told: how to connect, and how much to fetch at once."""
+    return FETCHING | spark_kafka_options(target.pipeline.kafka)
+
+
+@dataclass(frozen=True)
+class KafkaTopic:
+    """The topic of a table, read again as one batch, with headers: reading these always would cost."""
+
+    spark: SparkSession
+    target: Target
+    cluster: Cluster
+
+    def whole(self, records: DataFrame) -> DataFrame:
+        """The records of a batch once more; runs one small job to learn their offsets."""
+        ends = records.groupBy("partition").agg(F.min("offset"), F.max("offset")).collect()
+        return self._read({row[0]: (row[1], row[2] + 1) for row in ends})
+
+    def span(self, first: Mapping[int, int], end: Mapping[int, int]) -> DataFrame:
+        """The records between two offsets of each partition, as far as they are there."""
+        now = self.ends()
+        spans = {p: (first.get(p, 0), min(now[p], offset)) for p, offset in end.items()}
+        return self._read({p: (begin, stop) for p, (begin, stop) in spans.items() if begin < stop})
+
+    def starts(self) -> Mapping[int, int]:
+        """The offset of the oldest record of each partition."""
+        return self.cluster.start_offsets(self.target.table.topic)
+
+    def oldest(self) -> list[Placed]:
+        """Some of the oldest records of each partition, as far as they have a key; one small job."""
+        starts, ends = self.starts(), self.ends()
+        most = max(10, OLDEST // max(1, len(starts)))
+        spans = {p: (start, min(ends[p], start + most)) for p, start in starts.items()}
+        read = {p: span for p, span in spans.items() if span[0] < span[1]}
+        if not read:
+            return []
+        rows = self._read(read).where("key IS NOT NULL").select("key", "partition").collect()
+        return [Placed(bytes(row["key"]), row["partition"]) for row in rows]
+
+    def partitions(self) -> int:
+        """How many partitions it has now.
+
+        Raises: StateError when the topic is gone; UnavailableError.
+        """
+        topic = self.cluster.topic(self.target.table.topic)
+        if topic is None:
+            raise StateError(
+                self.target.where,
+                f"topic {self.target.table.topic} is gone",
+                data="the batch was not applied, its offsets were not committed",
+                remedy="find out who deleted it; once the connector has made it anew, with a new source "
+                "snapshot in it, raise `generation` of this table",
+            )
+        return topic.partitions
+
+    def ends(self) -> Mapping[int, int]:
+        """The offset the next record of each partition will get."""
+        return self.cluster.end_offsets(self.target.table.topic)
+
+    def _read(self, spans: Mapping[int, tuple[int, int]]) -> DataFrame:
+        topic = self.target.table.topic
+        first = {str(p): begin for p, (begin, _) in spans.items()}
+        end = {str(p): stop for p, (_, stop) in spans.items()}
+        reader = self.spark.read.format("kafka").options(**reader_options(self.target))
+        return (
+            reader.option("assign", json.dumps({topic: sorted(spans)}))
+            .option("startingOffsets", json.dumps({topic: first}))
+            .option("endingOffsets", json.dumps({topic: end}))
+            .option("includeHeaders", "true")
+            .option("failOnDataLoss", "true")
+            # Under a name of its own every reading would leave consumers behind for five minutes, each with
+            # what it fetched. They are told their partitions and commit nothing, so they can't meet.
+            .option("kafka.group.id", f"cdc-sink-{self.target.where}")
+            .load()
+            .select("key", "value", "topic", "partition", "offset", "timestamp", "headers")
+        )
+
+
+def read_records(
+    spark: SparkSession, target: Target, next_offsets: Mapping[int, int] | None
+) -> DataFrame:
+    """Stream the records of the target's topic.
+
+    In:  `next_offsets` of the table's ledger, every partition named, or None to begin at the earliest record.
+         Spark reads them only when the checkpoint is new.
+    Out: one row per record: key, value, topic, partition, offset, timestamp; headers where the table's
+         records can't be read without.
+    """
+    with_headers = target.table.outbox or target.table.wire in HEADER_WIRES
+    more = ("headers",) if with_headers else ()
+    reader = spark.readStream.format("kafka").options(**reader_options(target))
+    return (
+        reader.option("subscribe", target.table.topic)
+        .option("startingOffsets", _starting(target, next_offsets))
+        .option("includeHeaders", str(with_headers).lower())
+        .option("failOnDataLoss", "true")
+        .option("maxOffsetsPerTrigger", str(target.table.max_records_per_batch))
+        .option("maxRecordsPerPartition", str(RECORDS_PER_TASK))
+        .load()
+        .select("key", "value", "topic", "partition", "offset", "timestamp", *more)
+    )
+
+
+def _starting(target: Target, next_offsets: Mapping[int, int] | None) -> str:
+    if next_offsets is None:
+        return "earliest"
+    return json.dumps({target.table.topic: {str(p): o for p, o in next_offsets.items()}})

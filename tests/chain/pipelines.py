@@ -1,0 +1,140 @@
+"""A pipeline on the running chain, driven from the test's own Spark session."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from pyspark.sql import SparkSession
+
+from cdc_sink.clients.catalog import session_properties
+from cdc_sink.clients.kafka import Cluster
+from cdc_sink.config import Kafka, Pipeline, load_config
+from cdc_sink.demo.chain.chain import Chain
+from cdc_sink.demo.chain.servers.mysql import MySql
+from cdc_sink.demo.chain.servers.postgres import Postgres
+from cdc_sink.errors import UnavailableError
+from cdc_sink.spark.run.pipeline import RunningPipeline, start
+from cdc_sink.verification.verify import Verification, verify
+
+_numbers = itertools.count(1)
+LIMIT_S = 180.0
+
+
+@dataclass
+class Lake:
+    """A folder with a catalog, a warehouse and checkpoints of its own."""
+
+    folder: Path
+    stack: Chain
+    spark: SparkSession
+    name: str = field(default_factory=lambda: f"lake{next(_numbers)}")
+
+    def pipeline(self, *tables: Mapping[str, object], **changes: object) -> Pipeline:
+        """Load a configuration with these tables; `changes` replace whole sections."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "pipeline.yaml"
+        path.write_text(
+            yaml.safe_dump({**self._settings(), "tables": [dict(one) for one in tables], **changes})
+        )
+        pipeline = load_config(path)
+        for key, value in session_properties(pipeline.catalog).items():
+            if key != "spark.sql.extensions":
+                self.spark.conf.set(key, value)
+        return pipeline
+
+    @property
+    def config(self) -> Path:
+        """The file that `pipeline` wrote last."""
+        return self.folder / "pipeline.yaml"
+
+    def _settings(self) -> dict[str, object]:
+        databases: Mapping[str, tuple[str, Postgres | MySql]] = {
+            "postgres": ("postgresql", self.stack.postgres),
+            "mysql": ("mysql", self.stack.mysql),
+            "mariadb": ("mysql", self.stack.mariadb),
+        }
+        secrets = {name: self.folder / f"secret-{name}" for name in databases}
+        for name, (_, server) in databases.items():
+            secrets[name].write_text(server.password)
+        return {
+            "pipeline": "shop",
+            "kafka": {"bootstrap_servers": self.stack.bootstrap_servers, "timeout_s": 3},
+            "registry": {"url": self.stack.registry_url, "timeout_s": 3},
+            "catalog": {
+                "name": self.name,
+                "type": "jdbc",
+                "uri": f"jdbc:sqlite:{self.folder}/catalog.db",
+                "warehouse": f"{self.folder}/warehouse",
+            },
+            "checkpoints": f"{self.folder}/checkpoints",
+            "defaults": {"buckets": 2, "trigger_s": 0},
+            "databases": {
+                name: {
+                    "type": kind,
+                    "host": server.host,
+                    "port": server.port,
+                    "database": "shop",
+                    "user": server.user,
+                    "password": {"file": str(secrets[name])},
+                }
+                for name, (kind, server) in databases.items()
+            },
+        }
+
+
+def run_once(
+    pipeline: Pipeline, spark: SparkSession, *, take_over: bool = False
+) -> RunningPipeline:
+    """Apply what is in the topics now."""
+    running = start(pipeline, spark, once=True, take_over=take_over)
+    running.run(threading.Event())
+    return running
+
+
+@contextmanager
+def streaming(pipeline: Pipeline, spark: SparkSession) -> Iterator[RunningPipeline]:
+    """The pipeline, supervised in a thread while the block runs."""
+    running, stop = start(pipeline, spark), threading.Event()
+    thread = threading.Thread(target=running.run, args=(stop,))
+    thread.start()
+    try:
+        yield running
+    finally:
+        stop.set()
+        thread.join()
+
+
+def wait(done: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
+    """Wait for something that can be asked; what never comes is named."""
+    deadline = time.monotonic() + limit_s
+    while not done():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {limit_s:.0f} s for {what}")
+        threading.Event().wait(0.1)
+
+
+def wait_for_records(stack: Chain, topic: str, records: int) -> None:
+    """Wait until the topic has so many records."""
+    cluster = Cluster(Kafka(bootstrap_servers=stack.bootstrap_servers))
+
+    def arrived() -> bool:
+        try:
+            known = cluster.topic(topic) is not None
+            return known and sum(cluster.end_offsets(topic).values()) >= records
+        except UnavailableError:  # a topic just made has no leader yet
+            return False
+
+    wait(arrived, f"{records} records in {topic}")
+
+
+def require_equal(pipeline: Pipeline, wait_s: float = 120) -> None:
+    """Every table equals its source, by the databases' own account."""
+    different: list[Verification] = [v for v in verify(pipeline, wait_s=wait_s) if not v.equal]
+    assert different == []
