@@ -55,7 +55,8 @@ from cdc_sink.debezium.wire.outbox import key_schema, value_schema
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.observe.table_facts import read_ledger
 from cdc_sink.table.ledger.ledger import OWNER_PROPERTY
-from cdc_sink.table.schema.columns import CDC_COLUMN, Column, plain_type
+from cdc_sink.table.schema.columns import Column, plain_type
+from cdc_sink.table.schema.metadata_columns import OLD_FIELD, is_metadata, old_form
 
 Answer = TypeVar("Answer")
 
@@ -244,10 +245,8 @@ def _check_table(
         topic=table.topic,
         missing_topic=table.missing_topic,
         adopt=table.adopt,
-        buckets=table.buckets,
-        bucket_column=table.bucket_column,
         generation=table.generation,
-        policy=table,
+        policy=table.policy,
     )
     target = topic = None
     if servers.catalog is not None:
@@ -342,9 +341,14 @@ def _read_target(catalog: config.Catalog, table: config.Table) -> TargetReading 
 
 
 def columns_of(table: Table) -> tuple[Column, ...]:
-    """Return an Iceberg table's columns in our words, our own `_cdc` left out."""
+    """Return an Iceberg table's columns in our words, without the metadata columns.
+
+    Raises: StateError for a table of an earlier build.
+    """
+    if OLD_FIELD in table.schema().column_names:
+        raise old_form(f"table {'.'.join(table.name())}")
     return tuple(
         Column(one.name, plain_type(str(one.field_type)), one.required, one.doc)
         for one in table.schema().fields
-        if one.name != CDC_COLUMN
+        if not is_metadata(one.name)
     )

@@ -21,7 +21,7 @@ from cdc_sink.debezium.wire.outbox import KEY_ID, key_schema, value_schema
 from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError
 from cdc_sink.observe.table_facts import read_ledger
 from cdc_sink.table.merge_sql import merge_sql
-from cdc_sink.table.schema.columns import creation_sql
+from cdc_sink.table.schema.ddl import creation_sql
 from cdc_sink.table.schema.evolution import AddColumn, older_rows
 from cdc_sink.table.schema.preview import Preview, Versions, preview
 
@@ -115,12 +115,12 @@ def _plan(target: Target, registry: RegistryClient) -> TablePlan:
     versions = _read_versions(target, registry, found[0].schema_ids if found else ())
     current = () if table is None else columns_of(table)
     identifier = [] if table is None else sorted(table.schema().identifier_field_names())
-    seen = preview(current, identifier, versions, target.table)
+    seen = preview(current, identifier, versions, target.table.policy)
     made = [] if table is not None else list(_creation(target, seen))
     changed = [change.sql(target.identifier) for change in seen.changes]
     batch = (
         f"INSERT INTO {target.identifier} SELECT * FROM {VIEW}"
-        if target.table.mode == "append"
+        if target.table.mode.keeps_events
         else merge_sql(target.identifier, VIEW, seen.columns, seen.key_columns)
     )
     return TablePlan((*made, *changed, batch), tuple(_notes(seen)) if table is not None else ())
@@ -129,7 +129,7 @@ def _plan(target: Target, registry: RegistryClient) -> TablePlan:
 def _creation(target: Target, seen: Preview) -> Iterator[str]:
     yield f"CREATE NAMESPACE IF NOT EXISTS {target.identifier.rpartition('.')[0]}"
     yield from creation_sql(
-        target.identifier, seen.columns, seen.key_columns, target.table, target.pipeline.name
+        target.identifier, seen.columns, seen.key_columns, target.table.policy, target.pipeline.name
     )
 
 
@@ -149,7 +149,7 @@ def _notes(seen: Preview) -> Iterator[str]:
 def _read_versions(target: Target, registry: RegistryClient, written: tuple[int, ...]) -> Versions:
     topic = target.table.topic
     values, keys = registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key")
-    if not values or not (keys or target.table.mode == "append"):
+    if not values or not (keys or target.table.mode.keeps_events):
         raise ConfigError(
             target.where,
             f"the registry has no schema under {topic}-key and {topic}-value yet",

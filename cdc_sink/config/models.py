@@ -243,7 +243,7 @@ class Target:
     def needs_one_partition_per_key(self) -> bool:
         """Kafka's order has to order the changes of a key, and nobody vouches for its partition."""
         settings = self.table
-        is_mirror = settings.mode == "mirror" and not settings.outbox
+        is_mirror = not (settings.mode.keeps_events or settings.outbox)
         return is_mirror and settings.key_partition == "hashed"
 
     @property

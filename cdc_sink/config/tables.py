@@ -13,6 +13,8 @@ from pydantic import Field, field_validator, model_validator
 from cdc_sink.config.columns import ColumnSettings
 from cdc_sink.config.secrets import Frozen
 from cdc_sink.debezium.options import UNAVAILABLE, FieldNames, TableOptions
+from cdc_sink.table.schema.metadata_columns import is_metadata
+from cdc_sink.table.schema.policy import TableMode, TablePolicy
 
 TARGET = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$"
 
@@ -20,10 +22,10 @@ TARGET = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$"
 class TableSettings(Frozen):
     """What may be set for all tables under `defaults`, and again for one."""
 
-    mode: Literal["mirror", "append"] = Field(
-        default="mirror",
+    mode: TableMode = Field(
+        default=TableMode.MIRROR,
         description="what the table holds: mirror, the source's current rows; append, every change event as "
-        "a row of its own (`_cdc` says which; a delete has the key alone), also for source tables without "
+        "a row of its own (`_cdc_op` says which; a delete has the key alone), also for source tables without "
         "a key; default mirror: the table equals its source",
     )
     wire: Literal[
@@ -217,9 +219,10 @@ class Table(TableSettings):
                     f"{old} → {new} → {given[new]}: no chains or swaps; say for every old name what the "
                     "column is called now"
                 )
-            if old.lower() == new.lower() or "_cdc" in (old.lower(), new.lower()):
+            if old.lower() == new.lower() or is_metadata(old) or is_metadata(new):
                 raise ValueError(
-                    f"{old} → {new}: two names that differ by more than case, and neither is _cdc"
+                    f"{old} → {new}: two names that differ by more than case, and neither is the name of a "
+                    "metadata column, such as _cdc_op"
                 )
         return given
 
@@ -255,6 +258,21 @@ class Table(TableSettings):
         """What decoding has to know about the columns."""
         columns = {name: one.option for name, one in self.columns.items()}
         return TableOptions(columns, self.unavailable_placeholder, self.field_names)
+
+    @property
+    def policy(self) -> TablePolicy:
+        """What the rules of a table have to know."""
+        return TablePolicy(
+            mode=self.mode,
+            order=self.order,
+            sources=self.sources,
+            schema_change=self.schema_change,
+            on_incompatible=self.on_incompatible,
+            renames=self.renames,
+            options=self.options,
+            buckets=self.buckets,
+            bucket_column=self.bucket_column,
+        )
 
     @property
     def table_name(self) -> str:

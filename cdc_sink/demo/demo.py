@@ -30,9 +30,10 @@ from cdc_sink.demo.shop.tables import SCHEMA_STEPS, TABLES
 from cdc_sink.demo.shop.traffic import Traffic, create
 from cdc_sink.errors import StateError, UnavailableError
 from cdc_sink.jars.jars import jars
-from cdc_sink.observe.status import PARKED, TableStatus, table_status
+from cdc_sink.observe.status import TableStatus, table_status
 from cdc_sink.observe.table_facts import Upstream, read_facts
 from cdc_sink.spark.run.session import BARE_LOCAL, LOG4J
+from cdc_sink.table.lease import QueryState
 
 FIRST_CUSTOMERS = 300  # row changes before the connectors come: these arrive as a source snapshot
 SETTLE_LIMIT_S = 180.0  # ten times what two cores need after a minute of traffic
@@ -139,7 +140,7 @@ class Demo:
         return Progress(doing, elapsed_s, tuple(self._progress(status) for status in statuses))
 
     def _require_not_parked(self, status: TableStatus) -> None:
-        if status.state == PARKED:
+        if status.state == QueryState.PARKED:
             raise StateError(
                 status.table,
                 f"the pipeline parked it: {status.error}",

@@ -15,12 +15,11 @@ from typing import Any, Literal
 
 from cdc_sink.debezium.heartbeat import LONGEST_SILENCE_S, Heartbeat, silence
 from cdc_sink.errors import CdcSinkError
-from cdc_sink.table.lease import Lease
+from cdc_sink.table.lease import Lease, QueryState
 from cdc_sink.table.ledger.ledger import Ledger, Totals
 
 Writer = Literal["alive", "unknown", "in trouble"]
 
-PARKED = "parked"
 DRIVER_GONE = "stopped (driver gone)"
 
 
@@ -71,7 +70,7 @@ class TableStatus:
     @property
     def exit_code(self) -> int:
         """0 fine, 1 parked, driver gone or a part is wrong, 2 refused by a server, 3 a server is silent."""
-        if self.state in (PARKED, DRIVER_GONE) or self.troubles:
+        if self.state in (QueryState.PARKED, DRIVER_GONE) or self.troubles:
             return 1
         # The gravest first: a refused user or a broken ledger doesn't pass by itself.
         codes = {failure.exit_code for failure in self.failures.values()}
@@ -213,7 +212,7 @@ def state_of(facts: TableFacts, now_ms: int) -> str:
     if facts.lease is None:
         is_new = facts.ledger is None and "ledger" not in facts.failures
         return "not started" if is_new else "stopped"
-    if facts.lease.state in (PARKED, "stopped"):
+    if facts.lease.state.is_over:
         return facts.lease.state
     if not facts.lease.is_fresh(now_ms):
         return DRIVER_GONE

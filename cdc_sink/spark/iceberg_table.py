@@ -23,7 +23,8 @@ from cdc_sink.spark.column_defaults import read_added
 from cdc_sink.spark.foreign_errors import JOB_FAILED
 from cdc_sink.table.ledger.history import FoundLedger, LedgerCopy, TableSnapshot, find_ledger
 from cdc_sink.table.ledger.ledger import LEDGER_KEY, OWNER_PROPERTY, Ledger
-from cdc_sink.table.schema.columns import CDC_COLUMN, Column, plain_type
+from cdc_sink.table.schema.columns import Column, plain_type
+from cdc_sink.table.schema.metadata_columns import OLD_FIELD, OP, UNAVAILABLE, is_metadata, old_form
 
 # Iceberg stages what a session with `spark.wap.id` writes only into tables that say so.
 STAGING = "write.wap.enabled"
@@ -48,7 +49,7 @@ class _Held:
                 added=read_added(f),
             )
             for f in schema.columns()
-            if f.name() != CDC_COLUMN
+            if not is_metadata(str(f.name()))
         )
         names = set(schema.identifierFieldNames())
         return cls(columns, tuple(c.name for c in columns if c.name in names))
@@ -72,18 +73,22 @@ class IcebergTable:
 
         A table that was dropped, or made anew by others, is still in the session's cache, and can't be
         refreshed there: it is taken out, and looked for once more.
+        Raises: StateError for a table of an earlier build.
         """
         jvm: Any = spark._jvm
         try:
-            return cls(target, spark, _refreshed(spark, target), jvm)
+            java = _refreshed(spark, target)
         except JOB_FAILED:
             _forget(spark, target)
-        try:
-            return cls(target, spark, _refreshed(spark, target), jvm)
-        except AnalysisException as error:
-            if error.getCondition() in _NO_TABLE:
-                return None
-            raise
+            try:
+                java = _refreshed(spark, target)
+            except AnalysisException as error:
+                if error.getCondition() in _NO_TABLE:
+                    return None
+                raise
+        if java.schema().findField(OLD_FIELD) is not None:
+            raise old_form(target.where)
+        return cls(target, spark, java, jvm)
 
     @property
     def snapshot_id(self) -> int | None:
@@ -109,18 +114,18 @@ class IcebergTable:
         return current is None or current.summary().get("total-data-files") == "0"
 
     def columns(self) -> tuple[Column, ...]:
-        """The source's columns as the table holds them, without `_cdc`."""
+        """The source's columns as the table holds them, without the metadata columns."""
         return self._held().columns
 
     @property
-    def has_cdc(self) -> bool:
-        """The table has our own column."""
-        return self.java.schema().findField(CDC_COLUMN) is not None
+    def has_metadata(self) -> bool:
+        """The table has the metadata columns."""
+        return self.java.schema().findField(OP) is not None
 
     @property
     def keeps_events(self) -> bool:
         """The table holds every change event instead of the current rows."""
-        return self.java.schema().findField(f"{CDC_COLUMN}.unavailable") is not None
+        return self.java.schema().findField(UNAVAILABLE) is not None
 
     def key_columns(self) -> tuple[str, ...]:
         """Names of the identifier fields, in table order."""

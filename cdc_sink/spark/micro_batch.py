@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
 
 from pyspark.sql import DataFrame
 
@@ -28,11 +27,13 @@ from cdc_sink.spark.read.record_faults import (
     malformed_error,
     read_fault,
     read_value_fault,
+    tells_bad_value,
     value_error,
 )
+from cdc_sink.spark.read.source import Topic
 from cdc_sink.spark.write.dead_letter_table import DeadLetters
-from cdc_sink.spark.write.sink import Sink, ValuesLacking
-from cdc_sink.table.ledger.key_partitions import Placed, counts_before, elsewhere, not_hashed
+from cdc_sink.spark.write.sink import NeedsQuarantine, Sink
+from cdc_sink.table.ledger.key_partitions import counts_before, elsewhere, not_hashed
 from cdc_sink.table.ledger.ledger import Ledger
 from cdc_sink.table.ledger.many_sources import Lanes
 from cdc_sink.table.ledger.offsets import OffsetRange
@@ -48,26 +49,9 @@ MOST_REPLANS = 3
 MOST_SCHEMAS = 300
 
 
-class Topic(Protocol):
-    """The table's topic, read again as one batch, with the records' times and headers."""
-
-    def whole(self, records: DataFrame) -> DataFrame:
-        """The records of a batch once more."""
-
-    def span(self, first: Mapping[int, int], end: Mapping[int, int]) -> DataFrame:
-        """The records between two offsets of each partition, as far as they are there."""
-
-    def starts(self) -> Mapping[int, int]:
-        """The offset of the oldest record of each partition."""
-
-    def oldest(self) -> list[Placed]:
-        """Some of the oldest records of each partition, as far as they have a key."""
-
-    def partitions(self) -> int:
-        """How many partitions it has now."""
-
-    def ends(self) -> Mapping[int, int]:
-        """The offset the next record of each partition will get."""
+@dataclass(frozen=True)
+class Again:
+    """A batch was not applied, and what it needs is known now."""
 
 
 @dataclass
@@ -91,7 +75,9 @@ class MicroBatchWriter:
         """Read the schemas as the table's settings say."""
         settings = self.sink.target.table
         # Under `json` a schema's id is a digest of its text.
-        self.schemas = replace(self.schemas, policy=settings, ids_rise=settings.wire != "json")
+        self.schemas = replace(
+            self.schemas, policy=settings.policy, ids_rise=settings.wire != "json"
+        )
 
     def write(
         self, records: DataFrame, batch_id: int, batch: OffsetRange | None = None
@@ -108,29 +94,39 @@ class MicroBatchWriter:
             if not self.schemas.values or not self.schemas.has_key:
                 self._learn(records)
             for _ in range(MOST_REPLANS):
-                try:
-                    return self._apply(records, batch_id)
-                except ValuesLacking:
-                    self._sets_aside = self._keys_move = True
-                except JOB_FAILED as failed:
-                    fault = read_fault(str(failed))
-                    if fault is not None and fault.unknown_schema_id is not None:
-                        self._learn(records)
-                    elif not self._sets_aside and self._may_set_aside(str(failed), fault):
-                        self._sets_aside = True
-                        self._keys_move = fault is not None and fault.code == "unavailable"
-                    else:
-                        raise
-            return self._apply(records, batch_id)
-        except ValuesLacking as lacking:
-            raise StateError(
-                self.sink.target.where,
-                "the connector left values out of rows that the source was truncated under",
-                data="the batch was not applied, its offsets were not committed",
-                remedy="rebuild the table with `cdc-sink backfill` after a new source snapshot",
-            ) from lacking
+                tried = self._try(records, batch_id)
+                if not isinstance(tried, Again):
+                    return tried
+            applied = self._apply(records, batch_id)
         except JOB_FAILED as failed:
             raise self._explain(records, failed) from failed
+        if isinstance(applied, NeedsQuarantine):
+            raise StateError(
+                self.sink.target.where,
+                "a TRUNCATE in this batch removed the rows that hold values which the connector left out",
+                data="the batch was not applied, its offsets were not committed",
+                remedy="rebuild the table with `cdc-sink backfill` after a new source snapshot",
+            )
+        return applied
+
+    def _try(self, records: DataFrame, batch_id: int) -> BatchFacts | Again | None:
+        """Apply the batch, or learn from the failure what it needs. Raises: what nothing is learned from."""
+        try:
+            applied = self._apply(records, batch_id)
+        except JOB_FAILED as failed:
+            fault = read_fault(str(failed))
+            if fault is not None and fault.unknown_schema_id is not None:
+                self._learn(records)
+            elif not self._sets_aside and self._may_set_aside(str(failed), fault):
+                self._sets_aside = True
+                self._keys_move = fault is not None and fault.code == "unavailable"
+            else:
+                raise
+            return Again()
+        if isinstance(applied, NeedsQuarantine):
+            self._sets_aside = self._keys_move = True
+            return Again()
+        return applied
 
     def _may_set_aside(self, text: str, fault: Fault | None) -> bool:
         """Does the table's policy let the batch go on without what failed?"""
@@ -141,10 +137,11 @@ class MicroBatchWriter:
             return policy.truncate != "stop"
         if fault is not None and fault.code not in ("frame", "op"):
             return False
-        is_bad_value = read_value_fault(text) is not None or "malformed" in text.lower()
-        return policy.bad_record == "quarantine_key" and (fault is not None or is_bad_value)
+        return policy.bad_record == "quarantine_key" and (
+            fault is not None or tells_bad_value(text)
+        )
 
-    def _apply(self, records: DataFrame, batch_id: int) -> BatchFacts | None:
+    def _apply(self, records: DataFrame, batch_id: int) -> BatchFacts | NeedsQuarantine | None:
         table, columns = self._table()
         if not columns or not self.schemas.has_key:
             return None  # only tombstones so far, and no table: there is no column to make one of
@@ -166,7 +163,7 @@ class MicroBatchWriter:
         if not self._sets_aside and not waits_for_letters:
             framed = self.input.framed(self._looked_at(records, ledger, now, places))
             changes = decode(framed, self._in_use(framed), columns)
-            return self.sink.apply(changes, batch_id, now, self._batch)
+            return self.sink.apply(changes, batch_id, table, now, self._batch)
         with self.sink.folding.kept:
             whole = self._looked_at(self.topic.whole(records), ledger, now, places)
             changes = self._decode_tolerantly(whole, columns)
@@ -180,12 +177,12 @@ class MicroBatchWriter:
                 marks = ledger.high_water if ledger else {}
                 by = folding.lanes(ledger) if ledger else None
                 whole, self._keys_move = self._completed(marked, table, columns, marks, by)
-            return self.sink.apply(whole, batch_id, now, self._batch)
+            return self.sink.apply(whole, batch_id, table, now, self._batch)
 
     @property
     def of_events(self) -> bool:
         """The table holds every event: each stands for itself, whatever became of others of its key."""
-        return self.sink.target.table.mode == "append"
+        return self.sink.target.table.mode.keeps_events
 
     def _may_wait(self, ledger: Ledger) -> bool:
         """Older changes of a key may lie in a partition that is read later."""
@@ -275,7 +272,7 @@ class MicroBatchWriter:
                 decoded = self._decode_tolerantly(letters, columns)
                 marked = mark_aside(decoded, None, self.sink.folding.kept)
                 whole, _ = self._completed(marked, table, columns, {})  # news, wherever they lie
-                return self.sink.replay(whole, store)
+                return self.sink.replay(whole, store, table)
         except JOB_FAILED as failed:
             raise self._explain(letters, failed) from failed
 
@@ -357,8 +354,7 @@ class MicroBatchWriter:
         fault = read_fault(text)
         if fault is not None:
             return self._another_log(records, fault) or fault.error()
-        value = read_value_fault(text)
-        if value is None and "malformed" not in text.lower():
+        if not tells_bad_value(text):
             return as_cdc_sink_error(failed, self.sink.target.where)
         _, columns = self._table()
         framed = self.input.framed(records)

@@ -9,10 +9,25 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 # A driver renews its lease every quarter of this; after it, one on another host may be taken for gone.
 LEASE_S = 60
+
+
+class QueryState(StrEnum):
+    """What the query of a table does. A table that is parked needs somebody; nothing more happens to it."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    BACKING_OFF = "backing_off"
+    PARKED = "parked"
+    STOPPED = "stopped"
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will happen by itself."""
+        return self in (QueryState.PARKED, QueryState.STOPPED)
 
 
 class LeaseState(Enum):
@@ -31,7 +46,7 @@ class Lease:
     pid: int
     started: str
     renewed_at_ms: int
-    state: str  # running | waiting | backing_off | parked | stopped
+    state: QueryState
     error: str | None = None
     take: int = 0  # counts the drivers that took it over
 
@@ -45,7 +60,7 @@ class Lease:
                 pid=int(seen["pid"]),
                 started=str(seen["started"]),
                 renewed_at_ms=int(seen["renewed_at_ms"]),
-                state=str(seen["state"]),
+                state=QueryState(seen["state"]),
                 error=None if seen.get("error") is None else str(seen["error"]),
                 take=int(seen.get("take", 0)),
             )
@@ -66,7 +81,7 @@ class Lease:
 
     def judge(self, me: Lease, *, is_alive: bool) -> LeaseState:
         """May `me` take over? On one host the process table tells, else only time does."""
-        if self.is_of(me) or self.state == "stopped":
+        if self.is_of(me) or self.state is QueryState.STOPPED:
             return LeaseState.FREE
         if self.host == me.host:
             return LeaseState.HELD if is_alive else LeaseState.FREE

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cdc_sink.sql import literal, quote
-from cdc_sink.table.schema.columns import CDC_COLUMN, Column
+from cdc_sink.table.schema.columns import Column
+from cdc_sink.table.schema.metadata_columns import metadata_columns
+from cdc_sink.table.schema.policy import TableMode
 
 
 def key_alias(number: int) -> str:
@@ -18,9 +20,9 @@ def key_alias(number: int) -> str:
 class StoredValues:
     """Columns of which the stored row may keep its value: where the view's `missing` names them.
 
-    `otherwise` is the SQL that takes the place of `cdc` in a new row, which has no value to keep; and that of
-    a stored NULL, which is older than the value, unless `keeps_nulls`. `only_if`: a condition on the two rows
-    without which a stored value is not the one before.
+    `otherwise` is the SQL that takes the place of the first metadata column in a new row, which has no value
+    to keep; and that of a stored NULL, which is older than the value, unless `keeps_nulls`. `only_if`: a
+    condition on the two rows without which a stored value is not the one before.
     """
 
     columns: tuple[str, ...] = ()
@@ -33,8 +35,8 @@ class StoredValues:
 class StoredRowCheck:
     """What else is asked where a stored row is met.
 
-    `guard`: a condition on `s.cdc` and `t._cdc` without which it stays as it is. `bare`: the SQL that takes
-    the place of its `cdc` where the batch's row has no op.
+    `guard`: a condition on the metadata columns of `s` and `t` without which it stays as it is. `bare`: the
+    SQL that takes the place of its first metadata column where the batch's row has no op.
     """
 
     guard: str | None = None
@@ -52,7 +54,8 @@ def merge_sql(
 ) -> str:
     """Apply one row per key: deletes delete, all else updates or inserts.
 
-    In:     table and view quoted; the view has `key0`, `key1` …, `op`, `after` (all columns) and `cdc`.
+    In:     table and view quoted; the view has `key0`, `key1` …, `op`, `after` (all columns) and the
+            metadata columns under their names.
     """
     on = " AND ".join(f"t.{quote(name)} = s.{key_alias(i)}" for i, name in enumerate(key_columns))
     names = [c.name for c in columns]
@@ -69,17 +72,20 @@ def merge_sql(
         return f"IF(array_contains(s.missing, {literal(name)}), {kept}, {value})"
 
     sets = [f"t.{quote(n)} = {new_value(n)}" for n in names if n not in key_columns]
-    cdc = quote(CDC_COLUMN)
-    new_cdc = f"IF(size(s.missing) > 0, {fill.otherwise}, s.cdc)" if fill.columns else "s.cdc"
-    inserted = ", ".join(map(quote, [*names, CDC_COLUMN]))
-    values = ", ".join([*(f"s.after.{quote(n)}" for n in names), new_cdc])
+    told, *others = metadata = tuple(metadata_columns(TableMode.MIRROR))
+    sets += [f"t.{n} = s.{n}" for n in metadata]
+    first = f"IF(size(s.missing) > 0, {fill.otherwise}, s.{told})" if fill.columns else f"s.{told}"
+    inserted = ", ".join([*map(quote, names), *metadata])
+    values = ", ".join(
+        [*(f"s.after.{quote(n)}" for n in names), first, *(f"s.{n}" for n in others)]
+    )
     newer = f" AND {stored.guard}" if stored.guard else ""
     stops = ""
     if stored.bare:
-        stops = f"WHEN MATCHED AND s.op IS NULL THEN UPDATE SET t.{cdc} = {stored.bare} "
+        stops = f"WHEN MATCHED AND s.op IS NULL THEN UPDATE SET t.{told} = {stored.bare} "
     return (
         f"MERGE INTO {table} t USING {view} s ON {on} {stops}"
         f"WHEN MATCHED AND s.op = 'd'{newer} THEN DELETE "
-        f"WHEN MATCHED{newer} THEN UPDATE SET {', '.join([*sets, f't.{cdc} = s.cdc'])} "
+        f"WHEN MATCHED{newer} THEN UPDATE SET {', '.join(sets)} "
         f"WHEN NOT MATCHED AND s.op <> 'd' THEN INSERT ({inserted}) VALUES ({values})"
     )

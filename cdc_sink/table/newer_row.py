@@ -19,11 +19,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cdc_sink.debezium.position import SourcePosition, between_partitions, between_partitions_sql
+from cdc_sink.table.schema.metadata_columns import (
+    GENERATION,
+    OFFSET,
+    OP,
+    PARTITION,
+    POSITION_HI,
+    POSITION_LO,
+)
 
 
 @dataclass(frozen=True)
 class RowOrigin:
-    """What `_cdc` says of the change that wrote a row."""
+    """What the metadata columns say of the change that wrote a row."""
 
     op: str
     generation: int
@@ -50,22 +58,23 @@ def is_newer(change: RowOrigin, stored: RowOrigin | None) -> bool:
 
 
 def newer_sql(change: str, stored: str, tied: str | None = None) -> str:
-    """Render `is_newer` over two `_cdc` structs.
+    """Render `is_newer` over the metadata columns of two rows.
 
-    In: `tied`, the SQL for two changes of one position in two partitions; None where they are the same.
+    In: the aliases of both; `tied`, the SQL for two changes of one position in two partitions; None where
+        they are the same.
     """
     new, old = (
-        between_partitions_sql(f"{of}.op", f"{of}.pos_hi", f"{of}.pos_lo")
+        between_partitions_sql(f"{of}.{OP}", f"{of}.{POSITION_HI}", f"{of}.{POSITION_LO}")
         for of in (change, stored)
     )
     return (
-        f"(CASE WHEN {stored} IS NULL OR {stored}.generation IS NULL THEN true "
-        f"WHEN {change}.generation <> {stored}.generation "
-        f"THEN {change}.generation > {stored}.generation "
-        f"WHEN {change}.partition = {stored}.partition THEN {change}.offset > {stored}.offset "
-        f"WHEN {stored}.pos_hi IS NULL OR {stored}.pos_lo IS NULL THEN true "
-        f"WHEN {change}.pos_hi IS NULL OR {change}.pos_lo IS NULL THEN false "
-        f"WHEN {stored}.op = 'r' AND {change}.op <> 'r' "
+        f"(CASE WHEN {stored}.{GENERATION} IS NULL THEN true "
+        f"WHEN {change}.{GENERATION} <> {stored}.{GENERATION} "
+        f"THEN {change}.{GENERATION} > {stored}.{GENERATION} "
+        f"WHEN {change}.{PARTITION} = {stored}.{PARTITION} THEN {change}.{OFFSET} > {stored}.{OFFSET} "
+        f"WHEN {stored}.{POSITION_HI} IS NULL OR {stored}.{POSITION_LO} IS NULL THEN true "
+        f"WHEN {change}.{POSITION_HI} IS NULL OR {change}.{POSITION_LO} IS NULL THEN false "
+        f"WHEN {stored}.{OP} = 'r' AND {change}.{OP} <> 'r' "
         f"AND {new} = {old} THEN true "
         + (f"WHEN {new} = {old} THEN {tied} " if tied else "")
         + f"ELSE {new} >= {old} END)"

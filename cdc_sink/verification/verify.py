@@ -25,6 +25,7 @@ from cdc_sink.config import Database, Pipeline, SourceTable, Table
 from cdc_sink.debezium.adjusted_names import named_in
 from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError, UnavailableError
 from cdc_sink.table.schema.columns import plain_type
+from cdc_sink.table.schema.metadata_columns import is_metadata
 from cdc_sink.verification.canonical.nested import is_comparable
 from cdc_sink.verification.canonical.values import CheckedColumn, Kind
 from cdc_sink.verification.databases.open_database import open_database
@@ -42,7 +43,6 @@ from cdc_sink.verification.range_sums import (
 )
 
 EXAMINED_ROWS = 100_000
-_OUR_COLUMN = "_cdc"
 _POLL_S = 1.0  # that a table has caught up shows only in comparing it again
 
 
@@ -280,7 +280,7 @@ def _compare(source: _SourceRows, target: _TableRows, source_name: str) -> Verif
             if column.name in source.names and not is_comparable(_checked(column, source, target))
         ),
         columns_only_in_table=tuple(
-            name for name in target.types if name not in {*here, _OUR_COLUMN}
+            name for name in target.types if name not in here and not is_metadata(name)
         ),
     )
 

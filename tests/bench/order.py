@@ -21,6 +21,8 @@ from cdc_sink.spark.read.decode import decode, schema_ids
 from cdc_sink.spark.write.engines import FoldedBatch
 from cdc_sink.spark.write.engines.merge import merge, prepare_session
 from cdc_sink.table.newer_row import newer_sql
+from cdc_sink.table.schema.metadata_columns import change_sql
+from cdc_sink.table.schema.policy import TableMode
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
 from tests.bench.figures import Figure, records_of
 
@@ -65,7 +67,7 @@ def order_costs(spark: SparkSession, target: Target) -> list[Figure]:
         ("redelivery filter and facts", 1.10, "without them", lambda: apply(plain), bare),
         (
             "guarded path", 2.0, "unguarded",
-            lambda: apply(FoldOptions(exact=True), newer_sql("s.cdc", "t._cdc")), lambda: apply(plain),
+            lambda: apply(FoldOptions(exact=True), newer_sql("s", "t")), lambda: apply(plain),
         ),
         (
             "fold that fills left-out values", 1.5, "one that need not",
@@ -94,10 +96,7 @@ def _merge(
 ) -> None:
     table = IcebergTable.load(spark, target)
     assert table is not None
-    cdc = (
-        "named_struct('op', op, 'source_ts', source_ts, 'pos_hi', position.hi, 'pos_lo', position.lo, "
-        "'partition', partition, 'offset', offset, 'schema_id', schema_id, 'generation', 0)"
-    )
+    metadata = {name: F.expr(sql) for name, sql in change_sql(TableMode.MIRROR, 0).items()}
     batch = FoldedBatch(
         spark=spark,
         table=target.identifier,
@@ -105,7 +104,7 @@ def _merge(
         columns=table.columns(),
         key_columns=table.key_columns(),
         is_partitioned=True,
-        rows=rows.withColumn("topic", F.lit(target.table.topic)).withColumn("cdc", F.expr(cdc)),
+        rows=rows.withColumns({"topic": F.lit(target.table.topic)} | metadata),
         fills=fills,
         guard=guard,
     )

@@ -9,6 +9,7 @@ import pytest
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain
+from cdc_sink.table.schema.metadata_columns import is_metadata
 from cdc_sink.verification.verify import verify
 from tests.chain.pipelines import Lake, require_equal, run_once, wait_for_records
 
@@ -81,7 +82,7 @@ def table(topic: str, source: str, **settings: str) -> dict[str, object]:
 def names(pipeline: Pipeline, target: str) -> list[str]:
     loaded = load_table(pipeline.catalog, target)
     assert loaded is not None
-    return [field.name for field in loaded.schema().fields if field.name != "_cdc"]
+    return [field.name for field in loaded.schema().fields if not is_metadata(field.name)]
 
 
 def test_tables_are_compared_under_the_names_that_their_connectors_gave_the_columns(

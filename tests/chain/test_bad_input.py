@@ -48,7 +48,7 @@ def sources(stack: Chain) -> Iterator[Chain]:
     with stack.postgres.connect("shop") as connection:
         connection.execute("CREATE TABLE bad_items (id int PRIMARY KEY, name text)")
         connection.execute("CREATE TABLE bad_keyless (name text)")
-        connection.execute('CREATE TABLE bad_reserved (id int PRIMARY KEY, "_cdc" text)')
+        connection.execute('CREATE TABLE bad_reserved (id int PRIMARY KEY, "_cdc_op" text)')
         connection.execute("INSERT INTO bad_items SELECT i, 'n' FROM generate_series(1, 20) i")
         connection.execute("INSERT INTO bad_keyless VALUES ('n')")
         connection.execute("INSERT INTO bad_reserved VALUES (1, 'n')")
@@ -214,10 +214,10 @@ def test_a_table_without_a_key_is_refused(sources: Chain, lake: Lake) -> None:
     assert rows_in(pipeline, "shop.bad_keyless") == 0
 
 
-def test_a_source_column_named_cdc_is_refused(sources: Chain, lake: Lake) -> None:
+def test_a_source_column_named_as_a_metadata_column_is_refused(sources: Chain, lake: Lake) -> None:
     pipeline = lake.pipeline({"topic": RESERVED})
     error = only_error(lake, pipeline)
-    require_sentence(error, ConfigError, 2, saw="_cdc", remedy="rename")
+    require_sentence(error, ConfigError, 2, saw="_cdc_op", remedy="rename")
     assert load_table(pipeline.catalog, "shop.bad_reserved") is None
 
 

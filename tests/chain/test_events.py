@@ -36,9 +36,7 @@ def test_all_events_of_a_table_without_a_key_are_kept(stack: Chain, lake: Lake, 
     found = load_table(pipeline.catalog, "shop.visits")
     assert found is not None
     rows = found.scan().to_arrow().to_pylist()
-    events = sorted(
-        (row["_cdc"]["offset"], row["_cdc"]["op"], row["page"], row["at"]) for row in rows
-    )
+    events = sorted((row["_cdc_offset"], row["_cdc_op"], row["page"], row["at"]) for row in rows)
     assert [event[1:] for event in events] == [
         *[("r", "home", 1)] * 2,
         *[("u", "home", 2)] * 2,

@@ -17,6 +17,8 @@ from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.errors import UnavailableError
 from cdc_sink.observe.table_facts import read_ledger
 from cdc_sink.table.ledger.ledger import Ledger
+from cdc_sink.table.schema.metadata_columns import metadata_columns
+from cdc_sink.table.schema.policy import TableMode
 from tests.chain.pipelines import Lake, require_equal, streaming, wait, wait_for_records
 
 ROWS = 60
@@ -141,7 +143,8 @@ def test_a_flattened_table_equals_its_source_also_after_connect_was_killed(
     loaded = load_table(pipeline.catalog, pipeline.tables[0].name)
     assert loaded is not None
     assert [field.name for field in loaded.schema().fields] == [
-        *("id", "name", "amount", "price", "flag", "__mine", "_cdc")
+        *("id", "name", "amount", "price", "flag", "__mine"),
+        *metadata_columns(TableMode.MIRROR),
     ]
 
 

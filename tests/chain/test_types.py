@@ -242,7 +242,7 @@ def decoded(lake: Lake, mode: Mode, table: str, settings: Mapping[str, str]) -> 
     schemas = WriterSchemas(
         registry.versions(f"{name}-value"),
         registry.versions(f"{name}-key"),
-        pipeline.tables[0],
+        pipeline.tables[0].policy,
     )
     records = (
         lake.spark.read.format("kafka")

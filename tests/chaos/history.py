@@ -24,8 +24,9 @@ from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.demo.shop.tables import CUSTOMERS, ORDER_LINES, PRODUCTS, SCHEMA_STEPS
 from cdc_sink.demo.shop.traffic import Connect, Traffic, create
 from cdc_sink.errors import UnavailableError
-from cdc_sink.observe.status import PARKED, TableFacts
+from cdc_sink.observe.status import TableFacts
 from cdc_sink.observe.table_facts import Upstream, read_facts
+from cdc_sink.table.lease import QueryState
 from cdc_sink.verification.verify import verify
 from tests.chaos.driver import Driver, wait_until
 
@@ -295,7 +296,7 @@ class History:
         parked = [
             f"{name}: {one.lease.error}"
             for name, one in facts.items()
-            if one.lease and one.lease.state == PARKED and one.lease.pid == driver.pid
+            if one.lease and one.lease.state is QueryState.PARKED and one.lease.pid == driver.pid
         ]
         assert not parked, "\n".join([*parked, driver.tail()])
         return all(_is_applied(one) for one in facts.values())

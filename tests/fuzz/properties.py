@@ -36,7 +36,7 @@ from cdc_sink.debezium.wire.confluent import (
 )
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.merge_sql import merge_sql
-from cdc_sink.table.schema.columns import create_table_sql
+from cdc_sink.table.schema.ddl import create_table_sql
 from cdc_sink.table.schema.evolution import plan_evolution
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
 

@@ -26,6 +26,7 @@ from cdc_sink.table.ledger.key_partitions import Placed
 from cdc_sink.table.ledger.ledger import LEDGER_KEY, Ledger
 from cdc_sink.table.ledger.stream_identity import StreamIdentity
 from cdc_sink.table.plan import BatchFacts
+from cdc_sink.table.schema.metadata_columns import is_metadata
 
 PIPELINE = "shop"
 
@@ -130,10 +131,9 @@ class Writer:
         return load_table(self.lake.pipeline.catalog, self.target.table.name) is not None
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows without `_cdc`, by key."""
+        """The rows without metadata columns, by key."""
         found: list[dict[str, Any]] = self.table.scan().to_arrow().to_pylist()
-        for row in found:
-            del row["_cdc"]
+        found = [{n: v for n, v in row.items() if not is_metadata(n)} for row in found]
         return sorted(found, key=lambda row: [row[name] for name in self.topic.table.key])
 
     @property

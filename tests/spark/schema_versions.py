@@ -8,6 +8,8 @@ from typing import Any
 from debezium import Event, SourceTable, Topic
 from lake import Writer
 
+from cdc_sink.table.schema.metadata_columns import is_metadata
+
 
 class Versions:
     """A topic whose records come in several versions of one table, in any order."""
@@ -33,8 +35,10 @@ def table_of(columns: Mapping[str, Any], **more: Any) -> SourceTable:
 
 
 def field_ids(writer: Writer) -> dict[str, int]:
-    return {f.name: f.field_id for f in writer.table.schema().fields if f.name != "_cdc"}
+    return {f.name: f.field_id for f in writer.table.schema().fields if not is_metadata(f.name)}
 
 
 def types(writer: Writer) -> dict[str, str]:
-    return {f.name: str(f.field_type) for f in writer.table.schema().fields if f.name != "_cdc"}
+    return {
+        f.name: str(f.field_type) for f in writer.table.schema().fields if not is_metadata(f.name)
+    }

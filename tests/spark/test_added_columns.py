@@ -16,6 +16,8 @@ from schema_versions import Versions
 from structlog.testing import capture_logs
 
 from cdc_sink.table.schema.evolution import UNKNOWN
+from cdc_sink.table.schema.metadata_columns import metadata_columns
+from cdc_sink.table.schema.policy import TableMode
 
 # Column → its Avro type, its default as a schema has it, and as a row does.
 CONSTANTS: Mapping[str, tuple[Any, Any, Any]] = {
@@ -87,7 +89,12 @@ def restarted(writer: Writer) -> Writer:
 
 
 def spark_rows(writer: Writer) -> list[dict[str, Any]]:
-    rows = writer.spark.table(writer.target.identifier).drop("_cdc").orderBy("id").collect()
+    rows = (
+        writer.spark.table(writer.target.identifier)
+        .drop(*metadata_columns(TableMode.MIRROR))
+        .orderBy("id")
+        .collect()
+    )
     return [row.asDict() for row in rows]
 
 

@@ -28,7 +28,7 @@ from cdc_sink.spark.run.lease_file import (
     take_lease,
     write_lease,
 )
-from cdc_sink.table.lease import LeaseState
+from cdc_sink.table.lease import LeaseState, QueryState
 from cdc_sink.table.ledger.ledger import Ledger
 from cdc_sink.table.ledger.stream_identity import StreamIdentity
 
@@ -138,7 +138,7 @@ def test_a_lease_is_held_while_its_process_lives_and_free_after_it(
     files: Files, target: Target
 ) -> None:
     assert judge_lease(files, target) is LeaseState.FREE
-    mine = my_lease("running")
+    mine = my_lease(QueryState.RUNNING)
     write_lease(files, target, mine)
     assert read_lease(files, target) == mine
     assert judge_lease(files, target) is LeaseState.FREE
@@ -169,14 +169,14 @@ def test_of_four_that_make_a_file_at_one_moment_one_does(files: Files, tmp_path:
 def test_a_lease_is_taken_from_a_process_that_has_ended_and_counts_on(
     files: Files, target: Target
 ) -> None:
-    gone = dataclasses.replace(my_lease("running"), pid=1, started="reused pid", take=6)
+    gone = dataclasses.replace(my_lease(QueryState.RUNNING), pid=1, started="reused pid", take=6)
     write_lease(files, target, gone)
     files.create(f"{target.lease_file}.take-7", dataclasses.replace(gone, take=7).to_json())
     assert take_lease(files, target) is None
-    renew_lease(files, target, "running")
+    renew_lease(files, target, QueryState.RUNNING)
     held = read_lease(files, target)
     assert held is not None
-    assert (held.take, held.state, held.is_of(my_lease("x"))) == (8, "running", True)
+    assert (held.take, held.state, held.is_of(my_lease(QueryState.WAITING))) == (8, "running", True)
     assert [name for name in files.names(str(folder(target).parent)) if "take" in name] == []
 
 

@@ -254,9 +254,8 @@ def test_an_old_letter_does_not_overwrite_newer_state(quarantined: Writer) -> No
     mend(writer)
     with stamped(writer.spark, {LEDGER_KEY: before.to_json()}):
         writer.spark.sql(
-            f"UPDATE {writer.target.identifier} SET name = 'newer', _cdc = named_struct('op', 'u', "
-            "'source_ts', _cdc.source_ts, 'pos_hi', 9L, 'pos_lo', 9L, 'partition', 0, 'offset', 99L, "
-            "'schema_id', 1, 'generation', 0) WHERE id = 1"
+            f"UPDATE {writer.target.identifier} SET name = 'newer', _cdc_op = 'u', "
+            "_cdc_position_hi = 9, _cdc_position_lo = 9, _cdc_partition = 0, _cdc_offset = 99 WHERE id = 1"
         )
     assert replay_letters(writer.records, before).replayed == 2
     assert names(writer) == {1: "newer", 2: "goes on"}

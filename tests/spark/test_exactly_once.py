@@ -13,6 +13,8 @@ from cdc_sink.errors import CommitConflictError, StateError
 from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.write.sink import Sink
 from cdc_sink.table.ledger.ledger import LEDGER_KEY
+from cdc_sink.table.schema.metadata_columns import metadata_columns
+from cdc_sink.table.schema.policy import TableMode
 
 CREATED = [Event("c", item(n, "first"), (1, n)) for n in range(1, 4)]
 
@@ -77,16 +79,16 @@ def test_the_ledger_moves_with_the_rows_and_never_back(lake: Lake, name: str) ->
 
 def test_every_row_says_which_record_wrote_it(lake: Lake, name: str) -> None:
     writer = stocked(lake, name)
-    (written,) = writer.table.scan("id = 3").to_arrow()["_cdc"].to_pylist()
-    assert str(written.pop("source_ts")) == "2026-02-02 02:40:01.003007+00:00"
+    (row,) = writer.table.scan("id = 3").to_arrow().to_pylist()
+    written = {name: row[name] for name in metadata_columns(TableMode.MIRROR)}
+    assert str(written.pop("_cdc_source_ts")) == "2026-02-02 02:40:01.003007+00:00"
     assert written == {
-        "op": "c",
-        "pos_hi": 1,
-        "pos_lo": 3,
-        "partition": 0,
-        "offset": 2,
-        "schema_id": 1,
-        "generation": 0,
+        "_cdc_op": "c",
+        "_cdc_position_hi": 1,
+        "_cdc_position_lo": 3,
+        "_cdc_partition": 0,
+        "_cdc_offset": 2,
+        "_cdc_generation": 0,
     }
 
 

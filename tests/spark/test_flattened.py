@@ -19,7 +19,7 @@ from test_history import Upstream, as_change, micro_batches
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import SchemaError
 from cdc_sink.spark.read.decode import decode
-from cdc_sink.table.schema.column_placement import Rules
+from cdc_sink.table.schema.policy import TablePolicy
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
 from cdc_sink.testing import fold as oracle
 from cdc_sink.testing.fold import apply_images
@@ -47,7 +47,7 @@ def decoded(lake: Lake, topic: FlatTopic, order: Any) -> list[Row]:
     texts = topic.registry.texts
     keys = {i: text for i, text in texts.items() if '"name": "Key"' in text}
     values = {i: text for i, text in texts.items() if i not in keys}
-    schemas = WriterSchemas(values, keys, Rules(order=order))
+    schemas = WriterSchemas(values, keys, TablePolicy(order=order))
     return decode(topic.batch(lake.spark, tasks=1), schemas, schemas.extend(())).collect()
 
 

@@ -20,6 +20,8 @@ from cdc_sink.debezium.wire.confluent import (
 from cdc_sink.errors import RecordError, SchemaError
 from cdc_sink.spark.micro_batch import MOST_SCHEMAS
 from cdc_sink.spark.read.decode import FEW_SCHEMAS
+from cdc_sink.table.schema.metadata_columns import metadata_columns
+from cdc_sink.table.schema.policy import TableMode
 
 MIB = 1 << 20
 BLOBS = SourceTable({**ITEMS.columns, "raw": optional("bytes")})
@@ -155,7 +157,7 @@ def test_names_that_need_quoting_are_kept_through_create_merge_and_evolution(lak
     writer.write(1)
     assert writer.rows() == [changed]
     fields = [field.name for field in writer.table.schema().fields]
-    assert fields == [key, *ODD, "_cdc", "\u00e4nder"]
+    assert fields == [key, *ODD, *metadata_columns(TableMode.MIRROR), "\u00e4nder"]
 
 
 def test_python_and_spark_find_the_same_faults_in_any_bytes(lake: Lake) -> None:

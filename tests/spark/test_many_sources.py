@@ -131,7 +131,7 @@ def test_events_of_many_sources_say_their_source(lake: Lake, name: str) -> None:
     send(topic, us, Event("c", item(1, "us"), (5, 1)), Event("d", item(1), (6, 1)))
     writer.write()
     found = writer.table.scan().to_arrow().to_pylist()
-    seen = sorted((row[SOURCE_COLUMN], row["_cdc"]["op"], row["name"] or "") for row in found)
+    seen = sorted((row[SOURCE_COLUMN], row["_cdc_op"], row["name"] or "") for row in found)
     assert [one[1:] for one in seen] == [("c", "eu"), ("c", "us"), ("d", "")]
     assert {one[0] for one in seen} == {"shop.eu.public.items", "shop.us.public.items"}
 

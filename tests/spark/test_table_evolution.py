@@ -16,6 +16,9 @@ from schema_versions import Versions, field_ids, table_of, types
 from cdc_sink.errors import ConfigError, SchemaError, StateError
 from cdc_sink.spark.failpoints import TABLE_HALF_EVOLVED
 from cdc_sink.spark.write import table_setup as shape_module
+from cdc_sink.table.schema.columns import spark_type
+from cdc_sink.table.schema.metadata_columns import metadata_columns
+from cdc_sink.table.schema.policy import TableMode
 
 BEFORE = SourceTable({"id": "int", "n": optional("int"), "price": optional(decimal(6, 2))})
 AFTER = SourceTable(
@@ -113,20 +116,21 @@ def test_a_type_without_an_exact_column_stops_the_table(lake: Lake, name: str) -
 
 @pytest.mark.parametrize("when", ["first", "later"])
 def test_a_source_column_named_as_ours_is_refused(lake: Lake, name: str, when: str) -> None:
-    bad = SourceTable({**BEFORE.columns, "_CDC": optional("string")})
+    bad = SourceTable({**BEFORE.columns, "_CDC_op": optional("string")})
     writer = stocked(lake, name) if when == "later" else lake.writer(name, Topic(bad))
     if when == "later":
         writer.topic.write_as(bad)
-    writer.topic.send(Event("c", NEW | {"_CDC": "x", "n": 1}, (2, 2)))
-    with pytest.raises(ConfigError, match=r"the name _cdc is kept .* ReplaceField transform\."):
+    writer.topic.send(Event("c", NEW | {"_CDC_op": "x", "n": 1}, (2, 2)))
+    with pytest.raises(ConfigError, match=r"the name _cdc_op is kept .* ReplaceField transform\."):
         writer.write(writer.topic.end() - 1)
     assert writer.exists is (when == "later")
 
 
+OURS = metadata_columns(TableMode.MIRROR)
 CREATE = (
-    "CREATE TABLE {} (id bigint NOT NULL, name string, _cdc struct<op: string, source_ts: timestamp, \
-pos_hi: bigint, pos_lo: bigint, `partition`: int, `offset`: bigint, schema_id: int, generation: int>) \
-USING iceberg TBLPROPERTIES ('format-version' = '2'{})"
+    "CREATE TABLE {} (id bigint NOT NULL, name string, "
+    + ", ".join(f"{name} {spark_type(kind)}" for name, kind in OURS.items())
+    + ") USING iceberg TBLPROPERTIES ('format-version' = '2'{})"
 )
 
 
@@ -155,9 +159,9 @@ def test_a_table_without_our_ledger_is_not_touched(
 def test_an_adopted_table_keeps_its_rows(lake: Lake, name: str, has_ours: bool) -> None:
     writer = made_by_hand(lake, name, owner=None, adopt=True)
     if not has_ours:
-        writer.spark.sql(f"ALTER TABLE {writer.target.identifier} DROP COLUMN _cdc")
+        writer.spark.sql(f"ALTER TABLE {writer.target.identifier} DROP COLUMN {', '.join(OURS)}")
     writer.spark.sql(
-        f"INSERT INTO {writer.target.identifier} VALUES (7, 'was here'{', NULL' * has_ours})"
+        f"INSERT INTO {writer.target.identifier} VALUES (7, 'was here'{', NULL' * len(OURS) * has_ours})"
     )
     writer.write()
     assert writer.rows() == [item(1, "a"), item(7, "was here")]
@@ -385,3 +389,17 @@ def test_the_elements_of_a_list_grow_as_a_column_does(lake: Lake, name: str) -> 
     writer.write(1)
     assert types(writer)["list"] == "list<long>"
     assert [row["list"] for row in writer.rows()] == [[1, None], [2**40]]
+
+
+def test_a_table_of_an_earlier_build_is_refused_with_the_way_on(lake: Lake, name: str) -> None:
+    """Its metadata columns are one struct. The ledger is there, and readable; nothing is written."""
+    writer = stocked(lake, name)
+    table, ledger = writer.target.identifier, writer.ledger
+    writer.spark.sql(f"ALTER TABLE {table} DROP COLUMN {', '.join(OURS)}")
+    writer.spark.sql(f"ALTER TABLE {table} ADD COLUMNS (_cdc struct<op: string, pos_hi: bigint>)")
+    writer.topic.send(Event("c", NEW | {"n": 1}, (9, 1)))
+    before = writer.table.metadata
+    way_on = "made by an earlier build.*`cdc-sink backfill` with `--into` and another target"
+    with pytest.raises(StateError, match=way_on):
+        writer.write(writer.topic.end() - 1)
+    assert (writer.table.metadata, writer.ledger) == (before, ledger)

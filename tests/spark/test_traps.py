@@ -22,7 +22,8 @@ from cdc_sink.errors import (
     RecordError,
     StateError,
 )
-from cdc_sink.table.schema.columns import Column, create_table_sql
+from cdc_sink.table.schema.columns import Column
+from cdc_sink.table.schema.ddl import create_table_sql
 
 SAMPLES = Path(__file__).parent.parent / "unit" / "samples"
 
@@ -344,4 +345,4 @@ def test_trap_21_the_target_scan_holds_keys_only(lake: Lake, name: str) -> None:
     scanned = re.findall(rf"\) BatchScan \S*{name}\nOutput \[\d+\]: \[(.*)\]", "\n".join(plans))
     assert scanned
     for columns in scanned:
-        assert re.findall(r"\b(id|name|_cdc)#", columns) == ["id"]
+        assert re.findall(r"\b(id|name|_cdc_\w+)#", columns) == ["id"]

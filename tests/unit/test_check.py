@@ -56,7 +56,7 @@ def test_columns_are_named_in_our_words_without_our_own(tmp_path: Path) -> None:
         pa.field("price", pa.decimal128(10, 2)),
         pa.field("seen", pa.timestamp("us")),
         pa.field("at", pa.timestamp("us", "UTC")),
-        pa.field("_cdc", pa.struct([("op", pa.string())])),
+        pa.field("_cdc_op", pa.string()),
     ]
     make_table(tmp_path)
     catalog = SqlCatalog("lake", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=str(tmp_path))

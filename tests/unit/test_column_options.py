@@ -18,7 +18,7 @@ from cdc_sink.debezium.types.mapping import (
     given_sql,
 )
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.schema.column_placement import Rules
+from cdc_sink.table.schema.policy import TablePolicy
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
 TIME = "io.debezium.time."
@@ -177,7 +177,7 @@ def test_options_reach_the_columns_of_a_writer_schema() -> None:
     options = TableOptions({"c": ColumnOption(type="string")}, placeholder="p")
     (column,) = with_options([AvroField("c", "long", True)], options)
     assert (column.option.type, column.placeholder) == ("string", "p")
-    schemas = WriterSchemas({}, {}, Rules(options=options))
+    schemas = WriterSchemas({}, {}, TablePolicy(options=options))
     assert schemas.plus({}, {}).policy.options == options
 
 

@@ -292,7 +292,7 @@ def test_a_database_knows_its_port(tmp_path: Path) -> None:
         ({"a": "b", "b": "a"}, "a → b → a: no chains or swaps"),
         ({"a": "a"}, "a → a → a: no chains or swaps"),
         ({"Email": "email"}, "two names that differ by more than case"),
-        ({"a": "_CDC"}, "neither is _cdc"),
+        ({"a": "_CDC_op"}, "neither is the name of a metadata column"),
     ],
 )
 def test_renames_that_say_two_things_are_refused_with_a_sentence(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc_sink.errors import ConfigError, SchemaError
-from cdc_sink.table.schema.column_placement import Rules, promoted, second_name
+from cdc_sink.table.schema.column_placement import promoted, second_name
 from cdc_sink.table.schema.columns import Column
 from cdc_sink.table.schema.evolution import (
     AddColumn,
@@ -22,6 +22,7 @@ from cdc_sink.table.schema.evolution import (
     plan_evolution,
     require_key,
 )
+from cdc_sink.table.schema.policy import TablePolicy
 
 ID = Column("id", "long", required=True)
 TABLE = "`lake`.`shop`.`orders`"
@@ -39,7 +40,7 @@ columns = st.lists(
 
 
 policies = st.builds(
-    Rules,
+    TablePolicy,
     on_incompatible=st.sampled_from(["stop", "second_column", "text"]),
     renames=st.sampled_from([{}, {"a": "b"}, {"a": "new"}, {"a": "new", "b": "new"}]),
 )
@@ -47,7 +48,7 @@ policies = st.builds(
 
 @given(columns, columns, policies)
 def test_a_plan_applied_and_planned_again_is_empty(
-    current: list[Column], wanted: list[Column], policy: Rules
+    current: list[Column], wanted: list[Column], policy: TablePolicy
 ) -> None:
     held, asked = [ID, *current], [ID, *wanted]
     try:
@@ -61,7 +62,7 @@ def test_a_plan_applied_and_planned_again_is_empty(
 
 @given(columns, columns, policies, st.data())
 def test_a_plan_cut_short_anywhere_is_completed_by_planning_again(
-    current: list[Column], wanted: list[Column], policy: Rules, data: st.DataObject
+    current: list[Column], wanted: list[Column], policy: TablePolicy, data: st.DataObject
 ) -> None:
     held, asked = [ID, *current], [ID, *wanted]
     try:
@@ -77,7 +78,7 @@ def test_a_plan_cut_short_anywhere_is_completed_by_planning_again(
 
 @given(columns, columns, policies)
 def test_no_column_is_ever_lost_moved_or_narrowed(
-    current: list[Column], wanted: list[Column], policy: Rules
+    current: list[Column], wanted: list[Column], policy: TablePolicy
 ) -> None:
     held = [ID, *current]
     try:
@@ -198,15 +199,15 @@ def test_a_column_still_filled_stays_required() -> None:
     assert plan_evolution(held, held, ["id"]) == ()
 
 
-def test_the_sinks_own_column_is_passed_over_in_the_table() -> None:
-    held = [ID, Column("_cdc", "struct<op: string>")]
+def test_a_metadata_column_is_passed_over_in_the_table() -> None:
+    held = [ID, Column("_cdc_op", "string")]
     assert plan_evolution(held, [ID], ["id"]) == ()
     assert merge_columns(held, [ID], ["id"]) == tuple(held)
 
 
-def test_the_sinks_own_name_is_refused_from_a_source() -> None:
-    with pytest.raises(ConfigError, match="_cdc"):
-        plan_evolution([ID], [ID, Column("_cdc", "int")], ["id"])
+def test_the_name_of_a_metadata_column_is_refused_from_a_source() -> None:
+    with pytest.raises(ConfigError, match="_cdc_op"):
+        plan_evolution([ID], [ID, Column("_cdc_op", "int")], ["id"])
 
 
 def test_a_column_renamed_only_in_case_is_refused() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.schema.column_placement import ColumnPlacement, Rules, place
+from cdc_sink.table.schema.column_placement import ColumnPlacement, place
 from cdc_sink.table.schema.columns import Column
 from cdc_sink.table.schema.evolution import (
     AddColumn,
@@ -15,6 +15,7 @@ from cdc_sink.table.schema.evolution import (
     plan_evolution,
     require_key,
 )
+from cdc_sink.table.schema.policy import TablePolicy
 
 ID = Column("id", "long", required=True)
 N = Column("n", "int")
@@ -30,7 +31,7 @@ N = Column("n", "int")
     ],
 )
 def test_a_frozen_table_refuses_every_change(wanted: list[Column]) -> None:
-    frozen = Rules("frozen", renames={"n": "m"})
+    frozen = TablePolicy(schema_change="frozen", renames={"n": "m"})
     with pytest.raises(SchemaError, match=r"schema_change: additive"):
         plan_evolution([ID, N], wanted, ["id"], frozen)
 
@@ -38,14 +39,17 @@ def test_a_frozen_table_refuses_every_change(wanted: list[Column]) -> None:
 def test_a_frozen_table_names_the_columns_and_what_is_asked() -> None:
     with pytest.raises(SchemaError) as caught:
         plan_evolution(
-            [ID, N], [ID, Column("n", "long"), Column("x", "date")], ["id"], Rules("frozen")
+            [ID, N],
+            [ID, Column("n", "long"), Column("x", "date")],
+            ["id"],
+            TablePolicy(schema_change="frozen"),
         )
     assert caught.value.where == "column n"
     assert caught.value.saw.endswith("asks to widen n from int to long; add x date")
 
 
 def test_a_frozen_table_that_lacks_nothing_goes_on_and_one_that_is_not_there_is_made() -> None:
-    frozen = Rules("frozen")
+    frozen = TablePolicy(schema_change="frozen")
     assert plan_evolution([ID, N], [ID, N], ["id"], frozen) == ()
     assert plan_evolution([ID, N], [ID], ["id"], frozen) == ()
     assert merge_columns([], [ID, N], ["id"], frozen) == (Column("id", "long"), N)
@@ -96,7 +100,7 @@ def test_a_second_column_is_used_again_by_types_it_can_hold_and_never_by_others(
 
 
 def test_a_second_column_is_added_and_the_first_one_stays() -> None:
-    policy = Rules(on_incompatible="second_column")
+    policy = TablePolicy(on_incompatible="second_column")
     wanted = [ID, Column("n", "string")]
     assert plan_evolution([ID, N], wanted, ["id"], policy) == (
         AddColumn(Column("n__string", "string")),
@@ -107,7 +111,7 @@ def test_a_second_column_is_added_and_the_first_one_stays() -> None:
 def test_a_refusal_under_a_policy_that_could_not_help_does_not_name_it_as_a_remedy() -> None:
     held = [ID, Column("n", "boolean"), Column("n__string", "date")]
     with pytest.raises(SchemaError) as caught:
-        plan_evolution(held, [ID, Column("n", "int")], ["id"], Rules(on_incompatible="text"))
+        plan_evolution(held, [ID, Column("n", "int")], ["id"], TablePolicy(on_incompatible="text"))
     assert "second_column" in caught.value.remedy
     assert "on_incompatible: text" not in caught.value.remedy
 
@@ -116,12 +120,12 @@ def test_two_columns_of_the_source_never_share_one_of_the_table() -> None:
     held = [ID, Column("n", "string"), Column("n__int", "int")]
     wanted = [ID, Column("n", "int"), Column("n__int", "int")]
     with pytest.raises(SchemaError, match="those of n would both go to the column n__int"):
-        plan_evolution(held, wanted, ["id"], Rules(on_incompatible="second_column"))
+        plan_evolution(held, wanted, ["id"], TablePolicy(on_incompatible="second_column"))
 
 
 @pytest.mark.parametrize("policy", ["second_column", "text"])
 def test_a_key_column_never_moves_to_another_column_or_form(policy: str) -> None:
-    rules = Rules(on_incompatible=policy)  # type: ignore[arg-type]
+    rules = TablePolicy(on_incompatible=policy)  # type: ignore[arg-type]
     for held in ("int", "string"):
         other = {"int": "string", "string": "int"}[held]
         with pytest.raises(SchemaError, match="key column id") as caught:
@@ -130,14 +134,14 @@ def test_a_key_column_never_moves_to_another_column_or_form(policy: str) -> None
 
 
 def test_rows_that_have_the_tables_shape_already_are_never_moved() -> None:
-    rules = Rules(on_incompatible="second_column")
+    rules = TablePolicy(on_incompatible="second_column")
     with pytest.raises(SchemaError, match="column n: the table holds int, the writer sends string"):
         plan_evolution([ID, N], [ID, Column("n", "string")], ["id"], rules, in_place=True)
 
 
 # --- renames --------------------------------------------------------------------------------------
 
-RENAMED = Rules(renames={"n": "m"})
+RENAMED = TablePolicy(renames={"n": "m"})
 
 
 def test_a_rename_by_hint_keeps_the_column_and_may_widen_it() -> None:
@@ -180,7 +184,7 @@ def test_a_hint_is_refused_where_both_names_are(
 
 
 def test_two_old_names_may_lead_to_one_new_name_but_not_from_two_columns() -> None:
-    policy = Rules(renames={"a": "c", "b": "c"})
+    policy = TablePolicy(renames={"a": "c", "b": "c"})
     b, c = Column("b", "int"), Column("c", "int")
     assert plan_evolution([ID, b], [ID, c], ["id"], policy) == (RenameColumn("b", "c"),)
     with pytest.raises(SchemaError, match="column b: `renames` says that it is called c now"):
@@ -188,7 +192,7 @@ def test_two_old_names_may_lead_to_one_new_name_but_not_from_two_columns() -> No
 
 
 def test_a_renamed_key_column_stays_required_and_is_the_same_key() -> None:
-    policy = Rules(renames={"id": "uid"})
+    policy = TablePolicy(renames={"id": "uid"})
     uid = Column("uid", "long", required=True)
     assert plan_evolution([ID, N], [uid, N], ["uid"], policy) == (RenameColumn("id", "uid"),)
     assert merge_columns([ID, N], [uid, N], ["uid"], policy) == (uid, N)

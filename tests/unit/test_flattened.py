@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cdc_sink.debezium.envelope import Envelope, RecordKind, reader_schema, record_kind
 from cdc_sink.debezium.flattened import AddedFields, envelope_sql
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.schema.column_placement import Rules
+from cdc_sink.table.schema.policy import TablePolicy
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
 TEXT: Any = ["null", "string"]
@@ -216,7 +216,7 @@ def test_the_order_of_the_table_decides_what_a_row_must_say() -> None:
     plain = {1: record(ROW)}
     with pytest.raises(SchemaError, match="flattened row without"):
         WriterSchemas(plain, {2: json.dumps(KEY)}).extend(())
-    by_kafka = WriterSchemas(plain, {2: json.dumps(KEY)}, Rules(order="kafka"))
+    by_kafka = WriterSchemas(plain, {2: json.dumps(KEY)}, TablePolicy(order="kafka"))
     assert [column.name for column in by_kafka.extend(())] == ["id", "name"]
 
 

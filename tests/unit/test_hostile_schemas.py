@@ -24,7 +24,8 @@ from cdc_sink.debezium.position import position_of
 from cdc_sink.debezium.types.mapping import column_type, decimal_parts
 from cdc_sink.errors import SchemaError
 from cdc_sink.table.merge_sql import merge_sql
-from cdc_sink.table.schema.columns import Column, create_table_sql, iceberg_type, spark_type
+from cdc_sink.table.schema.columns import Column, iceberg_type, spark_type
+from cdc_sink.table.schema.ddl import create_table_sql
 from cdc_sink.table.schema.evolution import merge_columns, plan_evolution
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
 

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "table/schema": ["errors", "sql", "debezium", "debezium/types", "table/ledger"],
     "table": ["errors", "sql", "debezium", "table/ledger", "table/schema"],
     # Everything outside, without Spark.
-    "config": ["errors", "debezium"],
+    "config": ["errors", "debezium", "table/schema"],
     "clients": ["errors", "debezium", "config"],
     "jars": ["errors"],
     # What stands in the way, how far a table is, whether it equals its source.
@@ -82,7 +82,7 @@ MAY_IMPORT = {
     "demo/chain": ["errors", "jars", "clients", "demo/chain/hosting", "demo/chain/servers"],
     "demo/shop": [],
     "demo": [
-        *("errors", "config", "clients", "jars", "observe", "spark/run"),
+        *("errors", "table", "config", "clients", "jars", "observe", "spark/run"),
         *("demo/chain", "demo/chain/hosting", "demo/shop"),
     ],
     "cli": [

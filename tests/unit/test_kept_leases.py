@@ -12,6 +12,7 @@ from cdc_sink.errors import StateError, UnavailableError
 from cdc_sink.spark.run import table_query as query_module
 from cdc_sink.spark.run.stopping import stop_all
 from cdc_sink.spark.run.table_query import RENEW_S, TableQuery
+from cdc_sink.table.lease import QueryState
 
 DISK_FULL = "java.io.IOException: No space left on device"
 
@@ -141,6 +142,6 @@ def test_a_query_that_waits_or_backs_off_keeps_its_lease(leases: _Leases) -> Non
         query.tick(float(second))
     assert leases.written == {"shop.t": "waiting"}
     leases.written.clear()
-    query.state, query.due_at = "backing_off", 1000.0
+    query.state, query.due_at = QueryState.BACKING_OFF, 1000.0
     query.tick(4.0 * RENEW_S)
     assert leases.written == {"shop.t": "backing_off"}

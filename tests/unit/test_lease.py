@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from cdc_sink.table.lease import LEASE_S, Lease, LeaseState
+from cdc_sink.table.lease import LEASE_S, Lease, LeaseState, QueryState
 
-ME = Lease("here", 10, "500", 1_000_000, "waiting")
+ME = Lease("here", 10, "500", 1_000_000, QueryState.WAITING)
 
 
 @pytest.mark.parametrize(
@@ -16,13 +16,13 @@ ME = Lease("here", 10, "500", 1_000_000, "waiting")
     [
         ({"pid": 11}, True, LeaseState.HELD),
         ({"pid": 11}, False, LeaseState.FREE),
-        ({"pid": 11, "state": "stopped"}, True, LeaseState.FREE),
-        ({"pid": 11, "state": "parked"}, True, LeaseState.HELD),
+        ({"pid": 11, "state": QueryState.STOPPED}, True, LeaseState.FREE),
+        ({"pid": 11, "state": QueryState.PARKED}, True, LeaseState.HELD),
         ({}, True, LeaseState.FREE),
         ({"started": "499"}, False, LeaseState.FREE),
         ({"host": "there"}, False, LeaseState.UNSURE),
         ({"host": "there"}, True, LeaseState.UNSURE),
-        ({"host": "there", "state": "stopped"}, False, LeaseState.FREE),
+        ({"host": "there", "state": QueryState.STOPPED}, False, LeaseState.FREE),
         ({"host": "there", "renewed_at_ms": 1_000_000 - LEASE_S * 1000}, True, LeaseState.UNSURE),
         ({"host": "there", "renewed_at_ms": 999_999 - LEASE_S * 1000}, True, LeaseState.FREE),
     ],
@@ -30,7 +30,7 @@ ME = Lease("here", 10, "500", 1_000_000, "waiting")
 def test_a_lease_is_judged_by_who_holds_it(
     held: dict[str, object], is_alive: bool, verdict: LeaseState
 ) -> None:
-    lease = dataclasses.replace(ME, state="running")
+    lease = dataclasses.replace(ME, state=QueryState.RUNNING)
     lease = dataclasses.replace(lease, **held)  # type: ignore[arg-type]
     assert lease.judge(ME, is_alive=is_alive) is verdict
 

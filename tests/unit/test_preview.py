@@ -14,9 +14,9 @@ from test_writer_schemas import key_schema, value_schema
 
 from cdc_sink.cli import main as cli
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.schema.column_placement import Rules
 from cdc_sink.table.schema.columns import Column
 from cdc_sink.table.schema.evolution import AddColumn, RenameColumn
+from cdc_sink.table.schema.policy import TablePolicy
 from cdc_sink.table.schema.preview import Versions, preview
 
 ID = Column("id", "long", required=True)
@@ -40,14 +40,14 @@ def test_versions_to_come_lie_behind_the_last_written_one_whatever_their_ids(
 
 def test_each_version_to_come_is_planned_not_the_newest_alone() -> None:
     three = versions(1, v1={}, v2={"a": "int"}, v3={"b": "int"})
-    seen = preview([ID], ["id"], three, Rules())
+    seen = preview([ID], ["id"], three, TablePolicy())
     assert seen.changes == (AddColumn(Column("a", "int")), AddColumn(Column("b", "int")))
     assert (seen.coming, seen.unfilled) == ((2, 3), ("a",))
 
 
 def test_a_rename_is_planned_as_one_and_a_written_version_plans_nothing() -> None:
     both = versions(1, v1={"n": "int"}, v2={"m": "int"})
-    policy = Rules(renames={"n": "m"})
+    policy = TablePolicy(renames={"n": "m"})
     current = [ID, Column("n", "int")]
     assert preview(current, ["id"], both, policy).changes == (RenameColumn("n", "m"),)
     done = Versions(both.values, both.keys, (1, 2))
@@ -58,7 +58,7 @@ def test_a_changed_primary_key_is_refused_before_a_record_has_it() -> None:
     both = versions(1, v1={"n": "long"}, v2={"n": "long", "x": "int"})
     changed = Versions(both.values, {9: key_schema("id"), 10: key_schema("n")}, (1,))
     with pytest.raises(SchemaError, match=r"the table's rows have the key \(id\)"):
-        preview([ID, Column("n", "long")], ["id"], changed, Rules())
+        preview([ID, Column("n", "long")], ["id"], changed, TablePolicy())
 
 
 # --- the command ----------------------------------------------------------------------------------

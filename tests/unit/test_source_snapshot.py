@@ -16,9 +16,9 @@ from cdc_sink.table.ledger.source_snapshot import (
     Run,
     is_earlier,
     judge,
-    left_over_sql,
     next_run,
 )
+from cdc_sink.table.left_over_rows import left_over_sql
 
 
 def at(lo: int, hi: int = 0) -> SourcePosition:
@@ -133,8 +133,9 @@ def test_what_becomes_of_rows_left_over(
 
 
 def test_the_condition_names_older_snapshot_rows_alone_behind_an_interrupted_run() -> None:
-    assert left_over_sql(PENDING, 0, "c") == (
-        "c.op = 'r' AND c.pos_lo < 5L AND (c.partition NOT IN (0) OR ((c.partition = 0 AND c.offset < 3L)))"
+    assert left_over_sql(PENDING, 0) == (
+        "_cdc_op = 'r' AND _cdc_position_lo < 5L AND (_cdc_partition NOT IN (0) OR "
+        "((_cdc_partition = 0 AND _cdc_offset < 3L)))"
     )
 
 

@@ -15,7 +15,7 @@ from cdc_sink.debezium.heartbeat import Heartbeat
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import CdcSinkError, StateError, UnavailableError
 from cdc_sink.observe.status import TableFacts, TableStatus, table_status
-from cdc_sink.table.lease import Lease
+from cdc_sink.table.lease import Lease, QueryState
 from cdc_sink.table.ledger.ledger import Totals
 from cdc_sink.table.ledger.repartitioning import Moving
 from cdc_sink.table.ledger.source_snapshot import Over, Run
@@ -27,7 +27,7 @@ BROKEN = StateError("table", "ledger can't be read", remedy="repair it")
 
 
 def lease(state: str = "running", age_ms: int = 1_000, error: str | None = None) -> Lease:
-    return Lease("host", 42, "2026-01-01T00:00:00Z", NOW - age_ms, state, error)
+    return Lease("host", 42, "2026-01-01T00:00:00Z", NOW - age_ms, QueryState(state), error)
 
 
 def status(**facts: object) -> TableStatus:

@@ -17,11 +17,11 @@ from cdc_sink.errors import StateError
 from cdc_sink.spark.run import lease_file as leases
 from cdc_sink.spark.run.checkpoint import Files
 from cdc_sink.spark.run.lease_file import read_lease, renew_lease, take_lease
-from cdc_sink.table.lease import LEASE_S, Lease, LeaseState
+from cdc_sink.table.lease import LEASE_S, Lease, LeaseState, QueryState
 
 NOW_MS = 1_000_000_000
 GONE = 99  # the pid of a process that has ended
-GONE_LEASE = Lease("here", GONE, "s99", NOW_MS, "running", take=3)
+GONE_LEASE = Lease("here", GONE, "s99", NOW_MS, QueryState.RUNNING, take=3)
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Drivers:
         monkeypatch.setattr(leases.time, "time_ns", lambda: NOW_MS * 1_000_000)
 
     def lease(self, state: str, error: str | None = None) -> Lease:
-        return Lease("here", self.pid, f"s{self.pid}", NOW_MS, state, error)
+        return Lease("here", self.pid, f"s{self.pid}", NOW_MS, QueryState(state), error)
 
     def started(self, pid: int) -> str | None:
         return None if pid in self.gone else f"s{pid}"
@@ -102,7 +102,7 @@ BEGINNINGS: dict[str, dict[str, str]] = {
     "none": {},
     "torn": {LEASE: "{"},
     "gone": {LEASE: GONE_LEASE.to_json()},
-    "stopped": {LEASE: dataclasses.replace(GONE_LEASE, pid=5, state="stopped").to_json()},
+    "stopped": {LEASE: dataclasses.replace(GONE_LEASE, pid=5, state=QueryState.STOPPED).to_json()},
     "gone while it took over": {LEASE: GONE_LEASE.to_json(), STREAM: GONE_LEASE.to_json()},
     "of an earlier release": {LEASE: GONE_LEASE.to_json().replace(', "take": 3', "")},
 }
@@ -152,13 +152,13 @@ def test_who_holds_a_lease_is_named_and_only_he_renews_it(drivers: Drivers) -> N
     memory = Memory()
     files = cast(Files, memory)
     assert drivers.take(1, memory) is LeaseState.FREE
-    renew_lease(files, TARGET, "running")
+    renew_lease(files, TARGET, QueryState.RUNNING)
     assert drivers.take(1, memory) is LeaseState.FREE
     held = read_lease(files, TARGET)
     drivers.pid = 2
     for attempt in (take_lease, renew_lease):
         with pytest.raises(StateError, match=NAMED):
-            attempt(files, TARGET, "running")
+            attempt(files, TARGET, QueryState.RUNNING)
     assert read_lease(files, TARGET) == held
 
 
@@ -181,7 +181,7 @@ def test_a_process_that_gave_its_lease_back_takes_it_anew(drivers: Drivers) -> N
     files = cast(Files, memory)
     for take in (1, 2):
         assert drivers.take(1, memory) is LeaseState.FREE
-        renew_lease(files, TARGET, "stopped")
+        renew_lease(files, TARGET, QueryState.STOPPED)
         held = read_lease(files, TARGET)
         assert held is not None
         assert held.take == take
@@ -238,6 +238,6 @@ def test_a_lease_that_goes_round_has_one_owner_and_leaves_no_claim(
                 owner = owner or pid
             elif pid == owner:
                 drivers.pid = pid
-                renew_lease(files, TARGET, "stopped")
+                renew_lease(files, TARGET, QueryState.STOPPED)
                 owner = 0
         assert set(memory.texts) <= {LEASE}

@@ -10,7 +10,7 @@ from cdc_sink.check.rules.table import Finding, SchemaReading, WantedTable
 from cdc_sink.check.rules.transform import check_transform, is_of_a_transform
 from cdc_sink.debezium.connector import ConnectorReading
 from cdc_sink.debezium.flattened import Order
-from cdc_sink.table.schema.column_placement import Rules
+from cdc_sink.table.schema.policy import TablePolicy
 
 TOPIC = "shop_pg.public.customers"
 NOTHING = SchemaReading(None, None)
@@ -38,7 +38,7 @@ def found(
         "transforms.route.type": "io.debezium.transforms.ByLogicalTableRouter",
         **{f"transforms.unwrap.{name}": value for name, value in own.items()},
     }
-    wish = WantedTable("shop", "shop.customers", TOPIC, policy=Rules(order=order))
+    wish = WantedTable("shop", "shop.customers", TOPIC, policy=TablePolicy(order=order))
     return list(check_transform(wish, schemas, ConnectorReading("pg", given, {})))
 
 

@@ -15,7 +15,7 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
-from pyiceberg.types import LongType, NestedField, StringType, StructType, TimestamptzType
+from pyiceberg.types import LongType, NestedField, StringType, TimestamptzType
 
 from cdc_sink.cli.main import run
 from cdc_sink.cli.verify import exit_code, render_findings, render_json, render_screen
@@ -43,7 +43,7 @@ SCHEMA = Schema(
     NestedField(1, "id", LongType(), required=True),
     NestedField(2, "name", StringType()),
     NestedField(3, "seen", TimestamptzType()),
-    NestedField(4, "_cdc", StructType(NestedField(5, "op", StringType()))),
+    NestedField(4, "_cdc_offset", LongType()),
     identifier_field_ids=[1],
 )
 ID = SourceColumn("id", "bigint")
@@ -126,9 +126,9 @@ def append(table: Table, rows: list[dict[str, Any]]) -> None:
 
 
 IMAGES: list[dict[str, Any]] = [
-    {"id": 1, "name": "a", "seen": 1, "_cdc": {"op": "r"}},
-    {"id": 2, "name": None, "seen": None, "_cdc": {"op": "u"}},
-    {"id": 3, "name": "ü", "seen": 0, "_cdc": None},
+    {"id": 1, "name": "a", "seen": 1, "_cdc_offset": 1},
+    {"id": 2, "name": None, "seen": None, "_cdc_offset": 2},
+    {"id": 3, "name": "ü", "seen": 0, "_cdc_offset": None},
 ]
 
 
@@ -208,10 +208,10 @@ def test_a_column_that_cannot_be_compared_is_a_difference(
     pipeline: Pipeline, customers: Table
 ) -> None:
     assert customers
-    own = SourceColumn("_cdc", "composite")
+    own = SourceColumn("_cdc_offset", "timestamp with time zone", "zoned")
     database = InMemoryDatabase([[(*row, "()") for row in SOME]], table=(ID, NAME, SEEN, own))
     found = compare(pipeline, database)
-    assert found.columns_not_comparable == ("_cdc",)
+    assert found.columns_not_comparable == ("_cdc_offset",)
     assert not found.equal
 
 

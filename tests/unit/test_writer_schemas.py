@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from cdc_sink.debezium.options import TableOptions
 from cdc_sink.debezium.types.mapping import convert_sql
 from cdc_sink.errors import SchemaError
-from cdc_sink.table.schema.column_placement import DEFAULT_POLICY, Rules, promoted
+from cdc_sink.table.schema.column_placement import promoted
 from cdc_sink.table.schema.columns import Column
+from cdc_sink.table.schema.policy import DEFAULT_POLICY, TablePolicy
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
 SAMPLE = Path(__file__).parent / "samples" / "postgresql_customers_value.json"
@@ -46,7 +47,7 @@ def key_schema(*names: str) -> str:
 
 
 def schemas(
-    *versions: Mapping[str, Any], policy: Rules = DEFAULT_POLICY, keys: str = "id"
+    *versions: Mapping[str, Any], policy: TablePolicy = DEFAULT_POLICY, keys: str = "id"
 ) -> WriterSchemas:
     """Values with ids from 1, one key schema of each column named in `keys`."""
     values = {i: value_schema({"id": "long", **v}) for i, v in enumerate(versions, 1)}
@@ -75,7 +76,7 @@ VERSIONS = st.lists(
     max_size=5,
 )
 POLICIES = st.builds(
-    Rules,
+    TablePolicy,
     on_incompatible=st.sampled_from(["stop", "second_column", "text"]),
     renames=st.sampled_from([{}, {"a": "b"}, {"a": "c"}]),
 )
@@ -88,7 +89,7 @@ def part(whole: WriterSchemas, ids: list[int]) -> WriterSchemas:
 @settings(deadline=None)
 @given(VERSIONS, POLICIES, st.data())
 def test_columns_do_not_depend_on_where_a_batch_or_a_run_ends(
-    versions: list[dict[str, Any]], policy: Rules, data: st.DataObject
+    versions: list[dict[str, Any]], policy: TablePolicy, data: st.DataObject
 ) -> None:
     """New ids come in the order they were registered; old ones between them, as often as they like."""
     whole = schemas(*versions, policy=policy)
@@ -110,7 +111,7 @@ def test_columns_do_not_depend_on_where_a_batch_or_a_run_ends(
 
 
 def test_the_column_of_another_type_is_renamed_with_its_column() -> None:
-    policy = Rules(on_incompatible="second_column", renames={"a": "b"})
+    policy = TablePolicy(on_incompatible="second_column", renames={"a": "b"})
     versions = [{"a": "boolean"}, {"a": "int"}, {"b": "boolean"}]
     whole = schemas(*versions, policy=policy)
     before = part(whole, [1, 2]).extend(())
@@ -120,7 +121,7 @@ def test_the_column_of_another_type_is_renamed_with_its_column() -> None:
 
 
 def test_two_columns_that_became_one_are_refused_where_both_are_there() -> None:
-    policy = Rules(renames={"a": "c", "b": "c"})
+    policy = TablePolicy(renames={"a": "c", "b": "c"})
     whole = schemas({"a": "boolean"}, {"b": "boolean"}, {"c": "boolean"}, policy=policy)
     held = part(whole, [1, 2]).extend(())
     with pytest.raises(SchemaError, match="both are there"):
@@ -157,7 +158,7 @@ def test_compatible_versions_give_the_same_columns_in_any_order(
 @settings(deadline=None)
 @given(VERSIONS, POLICIES)
 def test_every_field_fills_one_column_that_holds_its_type_exactly(
-    versions: list[dict[str, Any]], policy: Rules
+    versions: list[dict[str, Any]], policy: TablePolicy
 ) -> None:
     whole = schemas(*versions, policy=policy)
     try:
@@ -184,7 +185,7 @@ def test_every_field_fills_one_column_that_holds_its_type_exactly(
 
 def test_a_field_of_the_old_name_fills_the_renamed_column_once_anything_has_the_new_name() -> None:
     old, new = {"n": "int"}, {"m": "int"}
-    policy = Rules(renames={"n": "m"})
+    policy = TablePolicy(renames={"n": "m"})
     both = schemas(old, new, policy=policy)
     assert both.extend([ID, Column("n", "int")]) == (ID, Column("m", "int"))
     assert both.sources(1, both.extend(()))["m"].field.name == "n"
@@ -197,13 +198,13 @@ def test_a_field_of_the_old_name_fills_the_renamed_column_once_anything_has_the_
 
 
 def test_a_writer_with_both_names_is_refused() -> None:
-    both = schemas({"n": "int", "m": "int"}, policy=Rules(renames={"n": "m"}))
+    both = schemas({"n": "int", "m": "int"}, policy=TablePolicy(renames={"n": "m"}))
     with pytest.raises(SchemaError, match="both are there"):
         both.extend([ID, Column("n", "int")])
 
 
 def test_a_renamed_key_column_is_one_key_whichever_name_its_schemas_have() -> None:
-    policy = Rules(renames={"id": "uid"})
+    policy = TablePolicy(renames={"id": "uid"})
     values = {1: value_schema({"id": "long"}), 2: value_schema({"uid": "long"})}
     keys = {3: key_schema("id"), 4: key_schema("uid")}
     both = WriterSchemas(values, keys, policy)
@@ -230,7 +231,9 @@ def test_two_key_schemas_that_disagree_are_refused_with_the_hint_as_a_remedy() -
 
 @pytest.mark.parametrize("late_comes_alone", [True, False])
 def test_an_old_version_fills_the_first_column_again(late_comes_alone: bool) -> None:
-    both = schemas({"n": "int"}, {"n": "string"}, policy=Rules(on_incompatible="second_column"))
+    both = schemas(
+        {"n": "int"}, {"n": "string"}, policy=TablePolicy(on_incompatible="second_column")
+    )
     columns = both.extend([ID])
     assert columns == (ID, Column("n", "int"), Column("n__string", "string"))
     asked = part(both, [1]) if late_comes_alone else both
@@ -260,7 +263,7 @@ def test_a_field_in_its_own_column_is_converted_as_ever() -> None:
 
 # --- names that the connector escaped -------------------------------------------------------------
 
-OWN = Rules(options=TableOptions(field_names="source"))
+OWN = TablePolicy(options=TableOptions(field_names="source"))
 BESIDE = {"connect.parameters": {"__debezium.source.column.name": "order no"}}
 
 
@@ -311,7 +314,7 @@ def test_names_stay_as_they_were_sent_where_nothing_else_is_asked() -> None:
     ],
 )
 def test_a_column_that_the_table_has_under_its_other_name_gets_no_second_one(
-    policy: Rules, held: str, sent: str
+    policy: TablePolicy, held: str, sent: str
 ) -> None:
     table = [ID, Column(held, "long")]
     with pytest.raises(

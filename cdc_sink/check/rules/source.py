@@ -17,6 +17,7 @@ from typing import Any
 
 from cdc_sink.check.rules.table import Finding
 from cdc_sink.debezium.connector import ConnectorReading
+from cdc_sink.table.schema.policy import TableMode
 
 SLOT, PUBLICATION, FLUSH = "slot.name", "publication.name", "lsn.flush.mode"
 SOURCE_SETTINGS = (SLOT, PUBLICATION, FLUSH, "snapshot.mode")
@@ -58,7 +59,7 @@ class LogReading:
 
 
 def check_source_table(
-    table: str, reading: SourceTableReading, mode: str = "mirror"
+    table: str, reading: SourceTableReading, mode: TableMode = TableMode.MIRROR
 ) -> Iterator[Finding]:
     """Name what changes one source table without a change event."""
     where = f"table {table} source {reading.table}"
@@ -87,7 +88,7 @@ def check_source_table(
         )
     if reading.is_partitioned:
         yield from _check_partitions(where, reading)
-    if mode == "mirror" and not reading.is_partitioned:
+    if not mode.keeps_events and not reading.is_partitioned:
         yield from _check_identity(where, reading)
 
 

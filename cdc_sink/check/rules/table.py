@@ -18,9 +18,9 @@ from cdc_sink.table.ledger.ledger import Ledger
 from cdc_sink.table.ledger.many_sources import SOURCE_COLUMN
 from cdc_sink.table.ledger.one_table import topic_gone
 from cdc_sink.table.ledger.stream_identity import StreamIdentity
-from cdc_sink.table.schema.column_placement import DEFAULT_POLICY, Policy
 from cdc_sink.table.schema.columns import Column, require_distinct
 from cdc_sink.table.schema.evolution import describe
+from cdc_sink.table.schema.policy import DEFAULT_POLICY, TablePolicy
 from cdc_sink.table.schema.preview import Versions, preview
 
 _CONFIG, _UNAVAILABLE = 2, 3
@@ -97,10 +97,8 @@ class WantedTable:
     topic: str
     missing_topic: Literal["wait", "fail"] = "wait"
     adopt: bool = False
-    buckets: int = 8
-    bucket_column: str | None = None
     generation: int = 0
-    policy: Policy = DEFAULT_POLICY
+    policy: TablePolicy = DEFAULT_POLICY
 
 
 # --- the topic ----------------------------------------------------------------------------------
@@ -195,7 +193,7 @@ def check_schemas(
     if schemas.value is not None:
         columns, faults = _columns_of(wish, schemas.value)
         yield from faults
-    if columns and wish.policy.mode == "append":
+    if columns and wish.policy.mode.keeps_events:
         yield Finding(f"table {wish.table}", "ok", f"{len(columns)} columns, a row per event")
     elif fields and columns:
         yield from _check_key(wish, fields, columns)
@@ -218,7 +216,7 @@ def _missing_subjects(
             code,
             lets_start=True,
         )
-    if schemas.key is None and wish.policy.mode == "mirror":
+    if schemas.key is None and not wish.policy.mode.keeps_events:
         yield Finding(
             f"subject {wish.topic}-key",
             level,
@@ -272,11 +270,12 @@ def _check_key(
             1,
         )
     known = {*names, *(old for old, new in wish.policy.renames.items() if new in names)}
-    if wish.buckets and wish.bucket_column is not None and wish.bucket_column not in known:
+    hashed = wish.policy.bucket_column
+    if wish.policy.buckets and hashed is not None and hashed not in known:
         yield Finding(
             where,
             "error",
-            f"bucket_column {wish.bucket_column} is no key column; the key is {', '.join(names)}",
+            f"bucket_column {hashed} is no key column; the key is {', '.join(names)}",
             "name a key column, or leave it out",
             _CONFIG,
         )
@@ -358,7 +357,7 @@ def check_growth(
     wish: WantedTable, schemas: SchemaReading, target: TargetReading
 ) -> Iterator[Finding]:
     """Judge whether the newest writer schema fits the table's columns, or can be made to."""
-    is_mirror = wish.policy.mode == "mirror"
+    is_mirror = not wish.policy.mode.keeps_events
     if schemas.value is None or (schemas.key is None and is_mirror):
         return
     try:

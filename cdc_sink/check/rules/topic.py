@@ -32,7 +32,7 @@ def _check_compaction(
     if "compact" not in settings.get(_POLICY, ""):
         return
     remedy = f"set {_POLICY}=delete on the topic; if it was compacted already, take a new source snapshot"
-    if wish.policy.mode == "append":
+    if wish.policy.mode.keeps_events:
         saw = f"{_POLICY} is {settings[_POLICY]}: events are taken away before `mode: append` keeps them"
         yield Finding(where, "error", saw, remedy, 1)
     elif wish.policy.order == "source":

@@ -102,7 +102,7 @@ def check_key_columns(
 
     In: replica_identity as the database told it: full, default, index or nothing; None when not asked.
     """
-    if connector is None or wish.policy.mode == "append":
+    if connector is None or wish.policy.mode.keeps_events:
         return
     keys = _keys_of(connector, wish.topic)
     if keys is None or "postgres" not in connector.settings.get("connector.class", "postgres"):

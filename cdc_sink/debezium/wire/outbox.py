@@ -25,7 +25,7 @@ AGGREGATE_ID: Final = "aggregate_id"
 HEADERS: Final = "headers"
 PAYLOAD: Final = "payload"
 
-# Beyond what a registry counts to: these schemas are made here. `_cdc.schema_id` holds no greater ones.
+# Beyond what a registry counts to: these schemas are made here. The ledger holds no greater ones.
 KEY_ID: Final = (1 << 31) - 1
 EMPTY_ID: Final = (1 << 31) - 2
 

@@ -20,7 +20,7 @@ from cdc_sink.table.plan import Plan, Step, plan_events
 
 def folding_of(target: Target) -> MirrorMode:
     """How the batches of a table become rows, by its mode."""
-    return AppendMode(target) if target.table.mode == "append" else MirrorMode(target)
+    return AppendMode(target) if target.table.mode.keeps_events else MirrorMode(target)
 
 
 class AppendMode(MirrorMode):

@@ -21,7 +21,7 @@ from cdc_sink.spark.read.record_faults import STOPPED
 from cdc_sink.sql import literal, quote
 from cdc_sink.table.dead_letter import KEY_QUARANTINED, UNAVAILABLE_VALUE, message_sql
 from cdc_sink.table.merge_sql import key_alias
-from cdc_sink.table.schema.columns import CDC_COLUMN
+from cdc_sink.table.schema.metadata_columns import PARTITION
 
 _LATER = f"{KEY_QUARANTINED}|"
 
@@ -93,7 +93,7 @@ def without_value(
     stored = table.rows_at(table.snapshot_id).selectExpr(
         *[f"{quote(called[name])} AS {key_alias(i)}" for i, name in enumerate(names)],
         f"array_except(CAST(array({', '.join(nulls)}) AS ARRAY<STRING>), array(NULL)) AS nulls",
-        f"{quote(CDC_COLUMN)}.partition AS stored_in",
+        f"{PARTITION} AS stored_in",
     )
     lacking = folded.rows.where("size(missing) > 0")
     moved = "NOT (stored_in <=> partition)" if is_moving else "false"

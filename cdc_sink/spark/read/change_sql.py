@@ -78,7 +78,7 @@ class Projection:
     @property
     def of_events(self) -> bool:
         """The table holds every event, not the rows of keys."""
-        return self.schemas.policy.mode == "append"
+        return self.schemas.policy.mode.keeps_events
 
     def key(self) -> str:
         """The key struct; a record without a readable key stops the table."""

@@ -145,7 +145,7 @@ def _decoded(records: DataFrame, projected: Projection) -> DataFrame:
                         text,
                         _known(schemas, i, columns),
                         schemas.policy.order,
-                        with_before=schemas.policy.mode == "append",
+                        with_before=schemas.policy.mode.keeps_events,
                     ),
                     "mode": "PERMISSIVE" if sets_aside else "FAILFAST",
                 },

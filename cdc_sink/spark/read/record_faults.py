@@ -91,6 +91,11 @@ def read_value_fault(text: str) -> tuple[str, str] | None:
     return (found.group(1), found.group(2)) if found else None
 
 
+def tells_bad_value(text: str) -> bool:
+    """Whether Spark failed at a value: one that has no place in its column, or bytes that are no Avro."""
+    return read_value_fault(text) is not None or "malformed" in text.lower()
+
+
 _ANOTHER_WIRE = (
     "compare `wire` of this table with the connector's converters; look for another producer "
     "on this topic"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -27,6 +28,28 @@ FETCHING = {"kafka.max.poll.records": "4000", "kafka.fetch.max.wait.ms": "10"}
 def reader_options(target: Target) -> dict[str, str]:
     """What every reader of the target's topic is told: how to connect, and how much to fetch at once."""
     return FETCHING | spark_kafka_options(target.pipeline.kafka)
+
+
+class Topic(Protocol):
+    """The table's topic, read again as one batch, with the records' times and headers."""
+
+    def whole(self, records: DataFrame) -> DataFrame:
+        """The records of a batch once more."""
+
+    def span(self, first: Mapping[int, int], end: Mapping[int, int]) -> DataFrame:
+        """The records between two offsets of each partition, as far as they are there."""
+
+    def starts(self) -> Mapping[int, int]:
+        """The offset of the oldest record of each partition."""
+
+    def oldest(self) -> list[Placed]:
+        """Some of the oldest records of each partition, as far as they have a key."""
+
+    def partitions(self) -> int:
+        """How many partitions it has now."""
+
+    def ends(self) -> Mapping[int, int]:
+        """The offset the next record of each partition will get."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from cdc_sink.spark.run.checkpoint import Files, query_id
 from cdc_sink.spark.run.offset_log import log_of_running
 from cdc_sink.spark.run.session import require_session
 from cdc_sink.spark.run.table_query import Clients, stream_of
-from cdc_sink.spark.write.sink import Sink, ValuesLacking
+from cdc_sink.spark.write.sink import NeedsQuarantine, Sink
 from cdc_sink.table.ledger.repartitioning import with_partitions
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
@@ -45,7 +45,7 @@ def read_changes(spark: SparkSession, table: Target) -> DataFrame:
     services, topic = Clients.of(table.pipeline), table.table.topic
     registry = services.registry
     values, keys = registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key")
-    schemas = WriterSchemas(values, keys, table.table)
+    schemas = WriterSchemas(values, keys, table.table.policy)
     if not schemas.values or not schemas.has_key:
         raise ConfigError(
             table.where,
@@ -73,18 +73,19 @@ def apply_changes(changes: DataFrame, batch_id: int, table: Target) -> None:
     offsets = log_of_running(changes.sparkSession, table.where)
     batch = offsets.range_of(batch_id) if offsets else None
     try:
-        sink.apply(changes, batch_id, batch=batch)
-    except ValuesLacking as lacking:
+        stored = IcebergTable.load(sink.spark, table)
+        applied = sink.apply(changes, batch_id, stored, batch=batch)
+    except JOB_FAILED as failed:
+        fault = read_fault(str(failed))
+        raise (fault.error() if fault else caused(failed, table.where)) from failed
+    if isinstance(applied, NeedsQuarantine):
         raise StateError(
             table.where,
             "the connector left values out that neither the batch nor the table has",
             data="the batch was not applied",
             remedy="set REPLICA IDENTITY FULL on the source table, or let `cdc-sink run` apply the batch: it "
             "can set such keys aside",
-        ) from lacking
-    except JOB_FAILED as failed:
-        fault = read_fault(str(failed))
-        raise (fault.error() if fault else caused(failed, table.where)) from failed
+        )
 
 
 def _sink_of(spark: SparkSession, table: Target) -> Sink:

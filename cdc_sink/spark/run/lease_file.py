@@ -18,12 +18,12 @@ from pathlib import Path
 from cdc_sink.config import Target
 from cdc_sink.errors import StateError
 from cdc_sink.spark.run.checkpoint import Files
-from cdc_sink.table.lease import LEASE_S, Lease, LeaseState
+from cdc_sink.table.lease import LEASE_S, Lease, LeaseState, QueryState
 
 QUICKER = "the driver that takes the lease at this moment"
 
 
-def my_lease(state: str, error: str | None = None) -> Lease:
+def my_lease(state: QueryState, error: str | None = None) -> Lease:
     """A lease of this process, renewed now."""
     pid = os.getpid()
     return Lease(socket.gethostname(), pid, _process_start(pid) or "", _now_ms(), state, error)
@@ -45,15 +45,15 @@ def judge_lease(files: Files, target: Target) -> LeaseState:
     return LeaseState.FREE if held is None else _judged(held)
 
 
-def take_lease(files: Files, target: Target, state: str = "waiting") -> str | None:
+def take_lease(files: Files, target: Target, state: QueryState = QueryState.WAITING) -> str | None:
     """Take the lease where it is free; of drivers that ask at one moment, one gets it.
 
     Out:    None once this process has it; else what to wait for before it asks again.
     Raises: StateError naming the process of this host that has it.
     """
     held, me = read_lease(files, target), my_lease(state)
-    if held is not None and held.is_of(me) and held.state != "stopped":
-        if held.state != state:
+    if held is not None and held.is_of(me) and held.state is not QueryState.STOPPED:
+        if held.state is not state:
             write_lease(files, target, replace(me, take=held.take))
         return None
     claim = _Claim(files, target, held.take + 1 if held else 1)
@@ -68,7 +68,7 @@ def take_lease(files: Files, target: Target, state: str = "waiting") -> str | No
     return None if is_mine else QUICKER
 
 
-def renew_lease(files: Files, target: Target, state: str, error: str | None = None) -> None:
+def renew_lease(files: Files, target: Target, state: QueryState, error: str | None = None) -> None:
     """Write that this process still has the lease, and how its table is.
 
     Raises: StateError when another one has it; its lease is left alone, or it would be refused later.
@@ -145,7 +145,7 @@ def _in_the_way(target: Target, held: Lease) -> str | None:
 
 def _judged(held: Lease) -> LeaseState:
     is_alive = _process_start(held.pid) == held.started
-    return held.judge(my_lease("waiting"), is_alive=is_alive)
+    return held.judge(my_lease(QueryState.WAITING), is_alive=is_alive)
 
 
 def _read(files: Files, uri: str) -> Lease | None:

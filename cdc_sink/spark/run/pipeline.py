@@ -17,6 +17,7 @@ from cdc_sink.spark.foreign_errors import jvm_gone
 from cdc_sink.spark.run.session import activate, create_session, require_session
 from cdc_sink.spark.run.stopping import stop_all
 from cdc_sink.spark.run.table_query import Clients, TableQuery
+from cdc_sink.table.lease import QueryState
 
 TICK_S = 0.25
 NOTHING: Mapping[str, CdcSinkError] = MappingProxyType({})
@@ -53,7 +54,9 @@ class RunningPipeline:
     @property
     def exit_code(self) -> int:
         """0 when no table is parked."""
-        parked = (q.error.exit_code for q in self.queries if q.state == "parked" and q.error)
+        parked = (
+            q.error.exit_code for q in self.queries if q.state is QueryState.PARKED and q.error
+        )
         return next(parked, 0)
 
 

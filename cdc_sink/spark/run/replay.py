@@ -27,6 +27,7 @@ from cdc_sink.spark.run.table_query import Clients, require_no_stream, stream_of
 from cdc_sink.spark.write.dead_letter_table import DeadLetters, count_of, digest_of
 from cdc_sink.spark.write.sink import Sink
 from cdc_sink.table.dead_letter import State, purge_sql
+from cdc_sink.table.lease import QueryState
 from cdc_sink.table.ledger.ledger import Ledger
 
 
@@ -59,7 +60,7 @@ def replay(
     services = Clients.of(pipeline)
     stream, partitions = stream_of(services.cluster, target, ledger.stream.query_id)
     files = Files(spark)
-    waiting_for = take_lease(files, target, "running")
+    waiting_for = take_lease(files, target, QueryState.RUNNING)
     if waiting_for is not None:
         raise StateError(
             target.where, f"a replay waits for {waiting_for}", remedy="try again in a minute"
@@ -74,7 +75,7 @@ def replay(
         return replay_letters(writer, ledger, record)
     finally:
         with suppress(StateError):  # another one has it by now: there is nothing to give back
-            renew_lease(files, target, "stopped")
+            renew_lease(files, target, QueryState.STOPPED)
 
 
 def replay_letters(

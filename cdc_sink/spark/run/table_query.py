@@ -40,7 +40,7 @@ from cdc_sink.spark.run.span import Span
 from cdc_sink.spark.run.stopping import goes_on, stop_all
 from cdc_sink.spark.write.left_over_rows import settle
 from cdc_sink.spark.write.sink import Sink
-from cdc_sink.table.lease import LeaseState
+from cdc_sink.table.lease import LeaseState, QueryState
 from cdc_sink.table.ledger.ledger import LEDGER_KEY, Ledger
 from cdc_sink.table.ledger.one_table import OneTable, require_whole_topic, topic_gone
 from cdc_sink.table.ledger.repartitioning import with_partitions
@@ -116,7 +116,7 @@ class TableQuery:
     once: bool = False
     take_over: bool = False
     span: Span = field(default_factory=Span)
-    state: str = "waiting"
+    state: QueryState = QueryState.WAITING
     error: CdcSinkError | None = None
     refused: CdcSinkError | None = None  # why it must not be started
     attempts: int = 0
@@ -135,15 +135,15 @@ class TableQuery:
     @property
     def is_over(self) -> bool:
         """Nothing more will happen by itself."""
-        return self.state in ("parked", "stopped")
+        return self.state.is_over
 
     def tick(self, now: float) -> None:
         """Move one step: start what is due, notice what ended, renew the lease."""
-        if self.state in ("waiting", "backing_off") and now >= self.due_at:
+        if self.state in (QueryState.WAITING, QueryState.BACKING_OFF) and now >= self.due_at:
             self._try_start(now)
-        elif self.state == "running" and self._is_done:
+        elif self.state is QueryState.RUNNING and self._is_done:
             self.stop()
-        elif self.state == "running" and not self._query.isActive:
+        elif self.state is QueryState.RUNNING and not self._query.isActive:
             self._ended(now)
         if self._owns_lease and not self.is_over and now - self._renewed_at > RENEW_S:
             self._note_state(now)
@@ -167,7 +167,7 @@ class TableQuery:
                 if self._query.isActive:  # else it ended a moment after Spark had looked
                     return goes_on(self.target.where)
         if not self.is_over:
-            self._enter("stopped", time.monotonic())
+            self._enter(QueryState.STOPPED, time.monotonic())
         return None
 
     def _try_start(self, now: float) -> None:
@@ -180,11 +180,11 @@ class TableQuery:
         else:
             if waiting_for is None:
                 if not self.is_over:  # without a topic there is nothing to run
-                    self._enter("running", now)
+                    self._enter(QueryState.RUNNING, now)
                 return
-            if self.state != "waiting" or self.attempts == 0:
+            if self.state is not QueryState.WAITING or self.attempts == 0:
                 log.info("waiting", table=self.target.where, waiting_for=waiting_for)
-            self.state, self.attempts, self.due_at = "waiting", self.attempts + 1, now + 2
+            self.state, self.attempts, self.due_at = QueryState.WAITING, self.attempts + 1, now + 2
 
     def _start(self) -> str | None:
         """Start the query; or say what it has to wait for."""
@@ -206,7 +206,7 @@ class TableQuery:
                 if not self.once:
                     return f"topic {topic} to exist"
                 log.info("nothing_to_apply", table=self.target.where, missing_topic=topic)
-                self._enter("stopped", time.monotonic())
+                self._enter(QueryState.STOPPED, time.monotonic())
                 return None
         if self.take_over:
             self._set_aside(files, cluster, iceberg, ledger)
@@ -288,11 +288,11 @@ class TableQuery:
         if error is None:
             failed = self._query.exception()
             if failed is None:
-                self._enter("stopped", now)
+                self._enter(QueryState.STOPPED, now)
                 return
             if stumbled_after_replay(failed):
                 log.info("replayed", table=self.target.where)
-                self.state, self.due_at = "waiting", now
+                self.state, self.due_at = QueryState.WAITING, now
                 return
             error = caused(failed, self.target.where)
         self._failed(error, now)
@@ -302,12 +302,12 @@ class TableQuery:
         self.attempts += 1
         if not error.retry or (self.once and self.attempts >= 5):
             log.error("parked", table=self.target.where, error=str(error))
-            self._enter("parked", now)
+            self._enter(QueryState.PARKED, now)
             return
         pause = min(FIRST_BACK_OFF_S * 2 ** (self.attempts - 1), LONGEST_BACK_OFF_S)
         log.warning("backing_off", table=self.target.where, error=str(error), pause_s=pause)
         self.due_at = now + pause
-        self._enter("backing_off", now)
+        self._enter(QueryState.BACKING_OFF, now)
 
     def reached_end(self) -> None:
         """The last batch of the query's span is committed: nothing behind it is read."""
@@ -321,8 +321,8 @@ class TableQuery:
         """Keep the error of a batch as it is; through Spark it would arrive as text."""
         self._failure = error
 
-    def _enter(self, state: str, now: float) -> None:
-        changed = self.state != state
+    def _enter(self, state: QueryState, now: float) -> None:
+        changed = self.state is not state
         self.state = state
         if changed:
             self._note_state(now)
@@ -332,7 +332,7 @@ class TableQuery:
         self._renewed_at = now
         if not self._owns_lease:
             return
-        message = str(self.error) if self.error and self.state != "running" else None
+        message = str(self.error) if self.error and self.state is not QueryState.RUNNING else None
         try:
             renew_lease(Files(self.spark), self.target, self.state, message)
         except StateError as held:
@@ -345,7 +345,7 @@ class TableQuery:
 
     def _lost(self, error: CdcSinkError, now: float) -> None:
         """Without its lease a query must not go on, and one that does not run has nothing to lose."""
-        if self.state == "running":
+        if self.state is QueryState.RUNNING:
             self._query.stop()
             self._failed(error, now)
 

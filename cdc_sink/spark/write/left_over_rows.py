@@ -17,10 +17,9 @@ from pyspark.sql import SparkSession
 from cdc_sink.config import Target
 from cdc_sink.spark.failpoints import AFTER_TABLE_COMMIT, BEFORE_TABLE_COMMIT, failpoint
 from cdc_sink.spark.iceberg_table import IcebergTable, stamped
-from cdc_sink.sql import quote
 from cdc_sink.table.ledger.ledger import BATCH_KEY, LEDGER_KEY
-from cdc_sink.table.ledger.source_snapshot import Outcome, judge, left_over_sql
-from cdc_sink.table.schema.columns import CDC_COLUMN
+from cdc_sink.table.ledger.source_snapshot import Outcome, judge
+from cdc_sink.table.left_over_rows import left_over_sql
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cdc_sink.resnapshot")
 
@@ -35,7 +34,7 @@ def settle(spark: SparkSession, target: Target) -> None:
     ledger = table.ledger() if table else None
     if table is None or ledger is None or ledger.run is None or not ledger.has_to_decide:
         return
-    left_over = left_over_sql(ledger.run, ledger.stream.generation, quote(CDC_COLUMN))
+    left_over = left_over_sql(ledger.run, ledger.stream.generation)
     rows = table.rows_at(table.snapshot_id).where(left_over).count()
     run = judge(ledger.run, rows, target.table.on_resnapshot, target.where)
     stamp = {"left_over": rows, "committed_at_ms": time.time_ns() // 1_000_000}

@@ -45,7 +45,6 @@ from cdc_sink.spark.write.engines.merge import merge, prepare_session
 from cdc_sink.spark.write.engines.replace import append, table_rows
 from cdc_sink.spark.write.left_over_rows import settle
 from cdc_sink.spark.write.table_setup import TableSetup
-from cdc_sink.sql import quote
 from cdc_sink.table.dead_letter import NAMED_BY, State
 from cdc_sink.table.ledger.key_partitions import neither_placed, not_hashed
 from cdc_sink.table.ledger.ledger import BATCH_KEY, LEDGER_KEY, Ledger
@@ -55,9 +54,7 @@ from cdc_sink.table.ledger.one_table import OneTable
 from cdc_sink.table.ledger.stream_identity import StreamIdentity
 from cdc_sink.table.newer_row import newer_sql
 from cdc_sink.table.plan import BatchFacts, Plan, Step
-from cdc_sink.table.schema.columns import CDC_COLUMN
-
-GUARDED = f"t.{quote(CDC_COLUMN)}"
+from cdc_sink.table.schema.metadata_columns import change_sql
 
 # A change and a stored row of one position in two partitions.
 _TIE = fault_sql("'tie'", "CAST(NULL AS BINARY)", record="s.{}")
@@ -65,8 +62,9 @@ TIED = f"CAST({_TIE} AS BOOLEAN)"
 ENGINES: dict[Step, Engine] = {Step.FIRST_LOAD: append, Step.REPLACE_ALL: append, Step.MERGE: merge}
 
 
-class ValuesLacking(Exception):
-    """Values were left out that neither batch nor stored row has; nothing was written."""
+@dataclass(frozen=True)
+class NeedsQuarantine:
+    """Values were left out that neither the batch nor a stored row has: nothing was written."""
 
 
 @dataclass
@@ -97,17 +95,19 @@ class Sink:
         self,
         changes: DataFrame,
         batch_id: int,
+        table: IcebergTable | None,
         topic: TopicState | None = None,
         batch: OffsetRange | None = None,
-    ) -> BatchFacts:
+    ) -> BatchFacts | NeedsQuarantine:
         """Apply one micro-batch exactly once.
 
         In:     changes, one row per record; replayed records are dropped by the ledger. With `raw` and
-                `aside` (see quarantine.py) some go to the dead letters. `batch`: the offsets that Spark read.
-        Raises: ValuesLacking when changes without `aside` need it; StateError, SchemaError, RecordError,
-                CommitConflictError, CommitUnknownError.
+                `aside` (see quarantine.py) some go to the dead letters. `table`, as it was loaded for this
+                batch; None when it was not there. `batch`: the offsets that Spark read.
+        Out:    NeedsQuarantine when only changes with `aside` can be applied.
+        Raises: StateError, SchemaError, RecordError, CommitConflictError, CommitUnknownError.
         """
-        table, before = self._open(changes, batch)
+        table, before = self._open(table, changes, batch)
         ledger = before if topic is None else self._of_topic(before, topic)
         if ledger.moving is not None and before.moving is None and self._is_mirror:
             self.folding.deletes(table).forget()  # of an earlier phase
@@ -120,7 +120,7 @@ class Sink:
             plan = self._with_what_it_saw(plan, ledger, folded, topic, table)
             failpoint(BATCH_FOLDED)
             if plan.step is Step.NEEDS_QUARANTINE:
-                raise ValuesLacking
+                return NeedsQuarantine()
             if plan.step is Step.SKIP:
                 table.keep_copy()  # a crash may have come between the table commit and the copy
             else:
@@ -160,17 +160,17 @@ class Sink:
         self, table: IcebergTable, plan: Plan, folded: Folded, ledger: Ledger, batch_id: int
     ) -> None:
         tied = TIED if self.folding.options.ties else None
-        guard = newer_sql("s.cdc", GUARDED, tied) if ledger.moving else None
+        guard = newer_sql("s", "t", tied) if ledger.moving else None
         counters = {"batch_id": batch_id, **folded.facts.counters()}
         self._commit(table, plan, folded, counters, guard=guard)
 
-    def replay(self, marked: DataFrame, letters: DeadLetters) -> int:
+    def replay(self, marked: DataFrame, letters: DeadLetters, table: IcebergTable | None) -> int:
         """Apply dead letters after all: under the guard, since newer state may be there by now.
 
         In:  changes of waiting letters, with `aside` for those that still can't be applied.
         Out: how many were applied. A crash leaves letters in state `replaying`; see spark/run/replay.py.
         """
-        table = self.shape.open(marked, Ledger.opened(self.stream, self.partitions))
+        table = self.shape.open(table, marked, Ledger.opened(self.stream, self.partitions))
         ledger = self._require_ledger(table)
         settled, folded, step = self.folding.decide_again(
             marked, table, replace(ledger, high_water={})
@@ -183,7 +183,7 @@ class Sink:
                 failpoint(LETTERS_REPLAYING)
                 table = self.shape.evolve(table, settled)
                 plan = Plan(step, ledger.replayed(count, digest_of(done)))
-                guard = newer_sql("s.cdc", GUARDED)
+                guard = newer_sql("s", "t")
                 self._commit(table, plan, folded, {"replayed": count}, guard=guard)
                 letters.mark(done, State.REPLAYED)
         finally:
@@ -192,16 +192,18 @@ class Sink:
 
     @property
     def _is_mirror(self) -> bool:
-        return self.target.table.mode == "mirror"
+        return not self.target.table.mode.keeps_events
 
-    def _open(self, changes: DataFrame, batch: OffsetRange | None) -> tuple[IcebergTable, Ledger]:
+    def _open(
+        self, loaded: IcebergTable | None, changes: DataFrame, batch: OffsetRange | None
+    ) -> tuple[IcebergTable, Ledger]:
         """The table and its ledger, with nothing due that an earlier batch left."""
-        first = batch.first if batch else None
-        table = self.shape.open(changes, Ledger.opened(self.stream, self.partitions, first))
+        empty = Ledger.opened(self.stream, self.partitions, batch.first if batch else None)
+        table = self.shape.open(loaded, changes, empty)
         ledger = self._require_ledger(table)
         if ledger.has_to_decide:
             settle(self.spark, self.target)  # a crash came before it, or the operator had to say
-            table = self.shape.open(changes, Ledger.opened(self.stream, self.partitions, first))
+            table = self.shape.open(IcebergTable.load(self.spark, self.target), changes, empty)
             ledger = self._require_ledger(table)
         if batch is not None:
             require_continuous(batch, ledger.next_offsets, self.target.where)
@@ -285,6 +287,7 @@ class Sink:
         table.keep_copy()
 
     def _batch(self, table: IcebergTable, folded: Folded) -> FoldedBatch:
+        metadata = change_sql(self.target.table.mode, self.target.table.generation)
         return FoldedBatch(
             spark=self.spark,
             table=self.target.identifier,
@@ -297,22 +300,7 @@ class Sink:
             keeps_nulls=self.folding.options.nulls_left_out,
             has_bare=folded.facts.bare_keys > 0,
             rows=folded.rows.withColumns(
-                {"topic": F.lit(self.stream.topic), "cdc": F.expr(self._cdc())}
+                {"topic": F.lit(self.stream.topic)}
+                | {name: F.expr(sql) for name, sql in metadata.items()}
             ),
         )
-
-    def _cdc(self) -> str:
-        """The `_cdc` struct of a change."""
-        values = {
-            "op": "op",
-            "source_ts": "source_ts",
-            "pos_hi": "position.hi",
-            "pos_lo": "position.lo",
-            "partition": "partition",
-            "offset": "offset",
-            "schema_id": "schema_id",
-            "generation": str(self.target.table.generation),
-            "unavailable": "unavailable",
-        }
-        parts = [f"'{name}', {values[name]}" for name, _ in self.shape.cdc_fields]
-        return f"named_struct({', '.join(parts)})"

@@ -26,16 +26,8 @@ from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.read.decode import key_names, struct_columns
 from cdc_sink.table.ledger.ledger import LEDGER_KEY, Ledger
 from cdc_sink.table.ledger.one_table import OneTable
-from cdc_sink.table.schema.columns import (
-    CDC_FIELDS,
-    EVENT_FIELDS,
-    AddedColumn,
-    CdcFields,
-    Column,
-    add_cdc_sql,
-    creation_sql,
-    identifier_sql,
-)
+from cdc_sink.table.schema.columns import AddedColumn, Column
+from cdc_sink.table.schema.ddl import add_metadata_sql, creation_sql, identifier_sql
 from cdc_sink.table.schema.evolution import (
     UNKNOWN,
     AddColumn,
@@ -43,6 +35,7 @@ from cdc_sink.table.schema.evolution import (
     plan_evolution,
     require_key,
 )
+from cdc_sink.table.schema.policy import TableMode
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cdc_sink.shape")
 
@@ -63,18 +56,13 @@ class TableSetup:
         """The same, told what rows hold that are older than a column."""
         return replace(self, added={c.name: c.added for c in columns if c.added is not None})
 
-    @property
-    def cdc_fields(self) -> CdcFields:
-        """What `_cdc` consists of."""
-        return EVENT_FIELDS if self.target.table.mode == "append" else CDC_FIELDS
+    def open(self, table: IcebergTable | None, changes: DataFrame, empty: Ledger) -> IcebergTable:
+        """The table with a ledger; made first, with an empty one, if there never was a table.
 
-    def open(self, changes: DataFrame, empty: Ledger) -> IcebergTable:
-        """Load the table; make it first, with an empty ledger, if there never was one.
-
+        In:     table, as it was loaded for this batch; None when it was not there.
         Raises: StateError when it is somebody else's, or not the one of before; SchemaError; ConfigError;
                 CommitConflictError.
         """
-        table = IcebergTable.load(self.spark, self.target)
         if table is None:
             self.one_table.require_may_create()
             self._create(changes)
@@ -91,8 +79,8 @@ class TableSetup:
 
     def _require_mode(self, table: IcebergTable) -> None:
         mode = self.target.table.mode
-        made = "append" if table.keeps_events else "mirror"
-        if table.has_cdc and made != mode:
+        made = TableMode.APPEND if table.keeps_events else TableMode.MIRROR
+        if table.has_metadata and made is not mode:
             raise StateError(
                 self.target.where,
                 f"the table was made with `mode: {made}`, the configuration says `mode: {mode}`",
@@ -108,7 +96,7 @@ class TableSetup:
             self.target.identifier,
             struct_columns(changes, "after", keys),
             keys,
-            self.target.table,
+            self.target.table.policy,
             self.target.pipeline.name,
         ):
             self.spark.sql(statement)
@@ -116,8 +104,8 @@ class TableSetup:
 
     def _finish(self, table: IcebergTable, keys: tuple[str, ...]) -> None:
         """Complete a table that is adopted, or whose creation was cut short."""
-        if not table.has_cdc:
-            self.spark.sql(add_cdc_sql(self.target.identifier, self.cdc_fields))
+        if not table.has_metadata:
+            self.spark.sql(add_metadata_sql(self.target.identifier, self.target.table.mode))
         if table.owner is not None and not table.key_columns():
             for statement in identifier_sql(self.target.identifier, keys):
                 self.spark.sql(statement)
@@ -149,8 +137,10 @@ class TableSetup:
         keys = key_names(changes)
         shaped = struct_columns(changes, "after", keys)
         wanted = [replace(c, added=self.added.get(c.name)) for c in shaped]
-        require_key(table.key_columns(), keys, self.target.table)
-        steps = plan_evolution(table.columns(), wanted, keys, self.target.table, in_place=True)
+        require_key(table.key_columns(), keys, self.target.table.policy)
+        steps = plan_evolution(
+            table.columns(), wanted, keys, self.target.table.policy, in_place=True
+        )
         if not steps:
             return table
         for step in steps:

@@ -166,28 +166,6 @@ def _over(before: Before, reads: Reads) -> Over:
     return Over.NOTHING
 
 
-def left_over_sql(run: Run, generation: int, cdc: str) -> str:
-    """The condition on a stored row's `_cdc`: it was written before the run began, and the run has it not."""
-    hi, lo = run.position.hi, run.position.lo
-    by_pair = f"{cdc}.pos_hi < {hi}L OR ({cdc}.pos_hi = {hi}L AND {cdc}.pos_lo < {lo}L)"
-    if hi == 0:
-        earlier = f"{cdc}.pos_lo < {lo}L"
-    else:
-        earlier = f"(({cdc}.pos_hi = 0L AND {cdc}.pos_lo <= {lo}L) OR ({cdc}.pos_hi <> 0L AND ({by_pair})))"
-    of_run = f"({cdc}.op = 'r' AND {cdc}.pos_hi = {hi}L AND {cdc}.pos_lo = {lo}L)"
-    old_read = f"{cdc}.op = 'r' AND {earlier}"
-    partitions = ", ".join(str(p) for p in sorted(run.first)) or "-1"
-    unknown = f"{cdc}.partition NOT IN ({partitions})"
-    before = " OR ".join(
-        f"({cdc}.partition = {p} AND {cdc}.offset < {o}L)" for p, o in sorted(run.first.items())
-    )
-    before = f"({before or 'false'})"
-    if run.over is Over.INTERRUPTED:
-        return f"{old_read} AND ({unknown} OR {before})"
-    here = f"({before} AND NOT {of_run}) OR ({unknown} AND {old_read})"
-    return f"{cdc}.generation < {generation} OR ({cdc}.generation = {generation} AND ({here}))"
-
-
 def judge(run: Run, rows: int, policy: Policy, where: str) -> Run:
     """The run with what becomes of so many rows that it does not name.
 

@@ -17,66 +17,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 from cdc_sink.debezium.avro_schema import MAX_DECIMAL_DIGITS
-from cdc_sink.debezium.flattened import Order
-from cdc_sink.debezium.options import NO_OPTIONS, TableOptions
 from cdc_sink.debezium.types.as_text import has_text
 from cdc_sink.debezium.types.mapping import decimal_parts, decimal_type, list_element
 
 _LABEL = re.compile(
     r"boolean|int|long|float|double|string|binary|date|timestamp|timestamptz|decimal_\d+_\d+"
 )
-
-
-class Policy(Protocol):
-    """What the operator wants of a table whose source changes; the configuration has these names."""
-
-    @property
-    def mode(self) -> Literal["mirror", "append"]:
-        """Whether the table holds the current rows or every change event."""
-
-    @property
-    def order(self) -> Order:
-        """What tells a redelivered change from a new one."""
-
-    @property
-    def sources(self) -> Literal["one", "many"]:
-        """How many source tables fill it."""
-
-    @property
-    def schema_change(self) -> Literal["additive", "frozen"]:
-        """Whether the table's columns may change at all."""
-
-    @property
-    def on_incompatible(self) -> Literal["stop", "second_column", "text"]:
-        """Where values go whose type the column can't hold."""
-
-    @property
-    def renames(self) -> Mapping[str, str]:
-        """New names by old ones."""
-
-    @property
-    def options(self) -> TableOptions:
-        """What is wanted of single columns."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """A policy as a value; the defaults are the configuration's."""
-
-    schema_change: Literal["additive", "frozen"] = "additive"
-    on_incompatible: Literal["stop", "second_column", "text"] = "stop"
-    renames: Mapping[str, str] = field(default_factory=dict)
-    options: TableOptions = NO_OPTIONS
-    mode: Literal["mirror", "append"] = "mirror"
-    order: Order = "source"
-    sources: Literal["one", "many"] = "one"
-
-
-DEFAULT_POLICY = Rules()
 
 
 @dataclass(frozen=True)

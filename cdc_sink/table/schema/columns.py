@@ -1,57 +1,21 @@
-"""What a column of a table is, and the statements that create the table.
+"""What a column of a table is, and the words for its type.
 
 Rules owned here:
 - Column types are written in Iceberg's words; `timestamp` has no zone, `timestamptz` has one. The
   two directions to Spark's words are here and nowhere else. Nested ones are written without spaces,
   ids and nullability: `list<long>`, `map<string,string>`, `struct<x:double,srid:int>`.
-- Key columns are required and are the table's identifier fields; every other column is optional,
-  because a column dropped at the source stays and turns null.
-- One struct column `_cdc` says which change event wrote the row. The name is ours.
 - Spark compares names without regard to case, so two columns that differ only in case are refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
 
-from cdc_sink.debezium.envelope import CHOSEN_KEY
 from cdc_sink.debezium.types.mapping import decimal_parts
 from cdc_sink.errors import ConfigError, SchemaError
-from cdc_sink.sql import literal, quote
-from cdc_sink.table.ledger.ledger import OWNER_PROPERTY
-
-CDC_COLUMN = "_cdc"
-
-# What every table is made with. Deletion vectors (v3, merge-on-read) keep a batch's cost at what it changes;
-# serializable makes a table commit fail when another one added files since the ledger was read.
-TABLE_PROPERTIES = {
-    "format-version": "3",
-    "write.delete.mode": "merge-on-read",
-    "write.update.mode": "merge-on-read",
-    "write.merge.mode": "merge-on-read",
-    "write.merge.isolation-level": "serializable",
-    "write.parquet.compression-codec": "zstd",
-    "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "100",
-}
-
-# generation: of the source (config); schema_id: of the writer schema of the row's last change.
-CdcFields = tuple[tuple[str, str], ...]
-CDC_FIELDS: CdcFields = (
-    ("op", "string"),
-    ("source_ts", "timestamptz"),
-    ("pos_hi", "long"),
-    ("pos_lo", "long"),
-    ("partition", "int"),
-    ("offset", "long"),
-    ("schema_id", "int"),
-    ("generation", "int"),
-)
-# In a table of events a value that the connector left out stays out: it is null, and named here.
-EVENT_FIELDS = (*CDC_FIELDS, ("unavailable", "list<string>"))
+from cdc_sink.table.schema.metadata_columns import is_metadata
 
 _SPARK = {
     "boolean": "boolean",
@@ -66,8 +30,6 @@ _SPARK = {
     "timestamptz": "timestamp",
 }
 _ICEBERG = {spark: iceberg for iceberg, spark in _SPARK.items()}
-_NO_KEY = frozenset({"float", "double"})
-_NO_BUCKET = frozenset({"boolean", "float", "double"})
 
 
 @dataclass(frozen=True)
@@ -180,15 +142,15 @@ def ddl_type(iceberg: str) -> str:
 def require_distinct(names: Sequence[str]) -> None:
     """Refuse column names that the table can't tell apart.
 
-    Raises: ConfigError for a column called `_cdc`; SchemaError for two that differ only in case.
+    Raises: ConfigError for the name of a metadata column; SchemaError for two that differ only in case.
     """
     seen: dict[str, str] = {}
     for name in names:
         folded = name.lower()
-        if folded == CDC_COLUMN:
+        if is_metadata(name):
             raise ConfigError(
                 f"column {name}",
-                f"the name {CDC_COLUMN} is kept for the sink's own column",
+                f"the name {folded} is kept for a metadata column of cdc-sink",
                 remedy="rename it at the source, leave it out with column.exclude.list, or rename "
                 "it with the ReplaceField transform",
             )
@@ -199,151 +161,6 @@ def require_distinct(names: Sequence[str]) -> None:
                 remedy="rename one at the source, or leave one out with column.exclude.list",
             )
         seen[folded] = name
-
-
-def create_table_sql(
-    table: str,
-    columns: Sequence[Column],
-    key_columns: Sequence[str],
-    *,
-    buckets: int,
-    bucket_column: str | None = None,
-    properties: Mapping[str, str],
-) -> list[str]:
-    """Render the statements that create a table: CREATE TABLE, then SET IDENTIFIER FIELDS.
-
-    In:     table, the quoted full name; buckets 0 = unpartitioned; bucket_column None = the first
-            key column. Without key columns the table gets neither partition nor identifier.
-    Out:    one or two statements, to be run in order.
-    Raises: SchemaError or ConfigError when columns, key or partition can't be used.
-    """
-    _require_key(columns, key_columns)
-    partitioned = ""
-    if buckets > 0 and key_columns:
-        source = bucket_column or key_columns[0]
-        _require_bucket(columns, key_columns, source)
-        partitioned = f"\nPARTITIONED BY (bucket({buckets}, {quote(source)}))"
-    entries = [_column_ddl(column, key_columns) for column in columns]
-    statement = _create(table, columns, [*entries, _cdc_ddl(CDC_FIELDS)], partitioned, properties)
-    return [statement, *identifier_sql(table, key_columns)]
-
-
-def create_events_sql(
-    table: str, columns: Sequence[Column], *, properties: Mapping[str, str]
-) -> list[str]:
-    """Render the statement that creates a table of events: no key, no partition; as `create_table_sql`."""
-    entries = [_column_ddl(column, ()) for column in columns]
-    return [_create(table, columns, [*entries, _cdc_ddl(EVENT_FIELDS)], "", properties)]
-
-
-def _create(
-    table: str,
-    columns: Sequence[Column],
-    entries: Sequence[str],
-    partitioned: str,
-    properties: Mapping[str, str],
-) -> str:
-    require_distinct([column.name for column in columns])
-    statement = f"CREATE TABLE {table} (\n  " + ",\n  ".join(entries) + "\n) USING iceberg"
-    statement += partitioned
-    if properties:
-        pairs = (f"{literal(key)} = {literal(value)}" for key, value in properties.items())
-        statement += "\nTBLPROPERTIES (" + ", ".join(pairs) + ")"
-    return statement
-
-
-class Layout(Protocol):
-    """How a table lies in its catalog; the configuration has these names."""
-
-    @property
-    def mode(self) -> Literal["mirror", "append"]:
-        """Whether the table holds the current rows or every change event."""
-
-    @property
-    def buckets(self) -> int:
-        """Number of partitions by hash of the key."""
-
-    @property
-    def bucket_column(self) -> str | None:
-        """The key column to hash, if not the first."""
-
-
-def creation_sql(
-    table: str, columns: Sequence[Column], keys: Sequence[str], layout: Layout, owner: str
-) -> list[str]:
-    """Render the statements that make a pipeline's table, by its mode.
-
-    In:     owner, the pipeline. Out and Raises: as `create_table_sql`.
-    """
-    properties = {**TABLE_PROPERTIES, OWNER_PROPERTY: owner}
-    if layout.mode == "append":
-        return create_events_sql(table, columns, properties=properties)
-    return create_table_sql(
-        table,
-        columns,
-        keys,
-        buckets=layout.buckets,
-        bucket_column=layout.bucket_column,
-        properties=properties,
-    )
-
-
-def add_cdc_sql(table: str, cdc: CdcFields = CDC_FIELDS) -> str:
-    """Render the statement that adds our own column to a table made by somebody else."""
-    return f"ALTER TABLE {table} ADD COLUMNS ({_cdc_ddl(cdc)})"
-
-
-def identifier_sql(table: str, key_columns: Sequence[str]) -> list[str]:
-    """Render the statement that names a table's key; none for a table without one."""
-    if not key_columns:
-        return []
-    return [f"ALTER TABLE {table} SET IDENTIFIER FIELDS {', '.join(map(quote, key_columns))}"]
-
-
-def _column_ddl(column: Column, key_columns: Sequence[str]) -> str:
-    text = f"{quote(column.name)} {ddl_type(column.type)}"
-    if column.required or column.name in key_columns:
-        text += " NOT NULL"
-    return text + (f" COMMENT {literal(column.doc)}" if column.doc else "")
-
-
-def _cdc_ddl(cdc: CdcFields) -> str:
-    fields = ", ".join(f"{quote(name)}: {ddl_type(kind)}" for name, kind in cdc)
-    return f"{quote(CDC_COLUMN)} struct<{fields}>"
-
-
-def _require_key(columns: Sequence[Column], key_columns: Sequence[str]) -> None:
-    types = {column.name: column.type for column in columns}
-    for name in key_columns:
-        if name not in types:
-            raise SchemaError(
-                f"key column {name}",
-                "the record key has a column that the row does not have",
-                remedy=f"set {CHOSEN_KEY} to columns of the table, and remove transforms "
-                "that add to the key",
-            )
-        if types[name] in _NO_KEY or "<" in types[name]:
-            raise SchemaError(
-                f"key column {name}",
-                f"Iceberg takes no {types[name]} as an identifier field",
-                remedy=f"set {CHOSEN_KEY} to columns of another type",
-            )
-
-
-def _require_bucket(columns: Sequence[Column], key_columns: Sequence[str], source: str) -> None:
-    types = {column.name: column.type for column in columns}
-    if source not in key_columns:
-        raise ConfigError(
-            f"bucket_column {source}",
-            f"not one of the key columns {', '.join(key_columns)}; a row would change partition",
-            remedy="name a key column, or set buckets: 0",
-        )
-    if types[source] in _NO_BUCKET or "<" in types[source]:
-        raise ConfigError(
-            f"bucket_column {source}",
-            f"Iceberg has no buckets of {types[source]}",
-            remedy="name another key column, or set buckets: 0",
-        )
 
 
 def _unknown_type(name: str) -> SchemaError:

@@ -27,21 +27,10 @@ from cdc_sink.debezium.types.as_text import has_text
 from cdc_sink.debezium.types.mapping import list_element
 from cdc_sink.errors import SchemaError
 from cdc_sink.sql import quote
-from cdc_sink.table.schema.column_placement import (
-    DEFAULT_POLICY,
-    ColumnPlacement,
-    Policy,
-    is_second_of,
-    place,
-    second_name,
-)
-from cdc_sink.table.schema.columns import (
-    CDC_COLUMN,
-    AddedColumn,
-    Column,
-    ddl_type,
-    require_distinct,
-)
+from cdc_sink.table.schema.column_placement import ColumnPlacement, is_second_of, place, second_name
+from cdc_sink.table.schema.columns import AddedColumn, Column, ddl_type, require_distinct
+from cdc_sink.table.schema.metadata_columns import is_metadata
+from cdc_sink.table.schema.policy import DEFAULT_POLICY, TablePolicy
 
 UNKNOWN = (
     "NULL, but the source's may hold a default that no writer schema tells: update them there, or build "
@@ -109,19 +98,20 @@ def plan_evolution(
     current: Sequence[Column],
     wanted: Sequence[Column],
     key_columns: Sequence[str],
-    policy: Policy = DEFAULT_POLICY,
+    policy: TablePolicy = DEFAULT_POLICY,
     *,
     in_place: bool = False,
 ) -> tuple[SchemaChange, ...]:
     """Decide how a table's columns become fit for a writer schema.
 
-    In:     current, the table's columns (`_cdc` is passed over); wanted, those of the writer, by the
-            names that hold now; in_place, for rows that have the table's shape already: no value may
+    In:     current, the table's columns (metadata columns are passed over); wanted, those of the writer, by
+            the names that hold now; in_place, for rows that have the table's shape already: no value may
             go to a column of another name.
     Out:    changes in the order to run them; empty when the writer fits already.
-    Raises: SchemaError naming the column, both types and the remedies; ConfigError for `_cdc`.
+    Raises: SchemaError naming the column, both types and the remedies; ConfigError for the name of a
+            metadata column.
     """
-    held = {column.name: column for column in current if column.name != CDC_COLUMN}
+    held = {column.name: column for column in current if not is_metadata(column.name)}
     require_distinct([column.name for column in wanted])
     renames = []
     for rename in _renames(held, wanted, policy.renames):
@@ -149,11 +139,11 @@ def merge_columns(
     current: Sequence[Column],
     wanted: Sequence[Column],
     key_columns: Sequence[str] = (),
-    policy: Policy = DEFAULT_POLICY,
+    policy: TablePolicy = DEFAULT_POLICY,
 ) -> tuple[Column, ...]:
     """Return the table's columns as they are after `plan_evolution`.
 
-    Out:    current columns in their order, then the added ones; `_cdc` stays where it is.
+    Out:    current columns in their order, then the added ones; metadata columns stay where they are.
     Raises: as `plan_evolution`.
     """
     merged = {column.name: column for column in current}
@@ -191,7 +181,7 @@ def older_rows(added: AddedColumn, *, given: bool) -> str:
 
 
 def require_key(
-    identifier: Sequence[str], key_columns: Sequence[str], policy: Policy = DEFAULT_POLICY
+    identifier: Sequence[str], key_columns: Sequence[str], policy: TablePolicy = DEFAULT_POLICY
 ) -> None:
     """Refuse rows by another key than the table's; a table without identifier fields has none to keep.
 
@@ -212,7 +202,7 @@ def _places(
     held: Mapping[str, Column],
     wanted: Sequence[Column],
     key_columns: Sequence[str],
-    policy: Policy,
+    policy: TablePolicy,
     on_incompatible: Literal["stop", "second_column", "text"],
 ) -> Iterator[tuple[Column, ColumnPlacement]]:
     types = {name: column.type for name, column in held.items()}
@@ -268,7 +258,7 @@ def _renamed(held: Mapping[str, Column], rename: RenameColumn) -> dict[str, Colu
     return {name(column).name: name(column) for column in held.values()}
 
 
-def _incompatible(held: str, column: Column, *, is_key: bool, policy: Policy) -> SchemaError:
+def _incompatible(held: str, column: Column, *, is_key: bool, policy: TablePolicy) -> SchemaError:
     saw = (
         f"the table holds {held}, the writer sends {column.type}, and the one can't become the other "
         "without loss"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from cdc_sink.table.schema.column_placement import Policy
 from cdc_sink.table.schema.columns import Column
 from cdc_sink.table.schema.evolution import SchemaChange, plan_evolution, require_key
+from cdc_sink.table.schema.policy import TablePolicy
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
 
@@ -25,7 +25,7 @@ class Versions:
         seen = [number for number, schema_id in enumerate(ids) if schema_id in self.written]
         return tuple(ids[seen[-1] + 1 :] if seen else ids[-1:])
 
-    def to_apply(self, policy: Policy) -> WriterSchemas:
+    def to_apply(self, policy: TablePolicy) -> WriterSchemas:
         """The versions to come, or the newest when all were written; with the newest key, if any."""
         ids = self.coming() or tuple(self.values)[-1:]
         key = list(self.keys)[-1:]
@@ -46,7 +46,7 @@ class Preview:
 
 
 def preview(
-    current: Sequence[Column], identifier: Sequence[str], versions: Versions, policy: Policy
+    current: Sequence[Column], identifier: Sequence[str], versions: Versions, policy: TablePolicy
 ) -> Preview:
     """Plan what a table's columns have to become; for a table that isn't there, `current` is empty.
 

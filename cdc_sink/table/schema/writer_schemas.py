@@ -28,11 +28,12 @@ from cdc_sink.errors import SchemaError
 from cdc_sink.sql import quote
 from cdc_sink.table.ledger.many_sources import SOURCE_COLUMN
 from cdc_sink.table.ledger.one_source import OTHER_SOURCE_REMEDY, fingerprint
-from cdc_sink.table.schema.column_placement import DEFAULT_POLICY, Policy, current_name, place
+from cdc_sink.table.schema.column_placement import current_name, place
 from cdc_sink.table.schema.columns import AddedColumn, Column, spark_type
 from cdc_sink.table.schema.computed_columns import LACK_COMPUTED, SentColumns
 from cdc_sink.table.schema.evolution import merge_columns
 from cdc_sink.table.schema.field_names import require_one_name
+from cdc_sink.table.schema.policy import DEFAULT_POLICY, TablePolicy
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class WriterSchemas:
 
     values: Mapping[int, str]
     keys: Mapping[int, str]
-    policy: Policy = DEFAULT_POLICY
+    policy: TablePolicy = DEFAULT_POLICY
     log: str | None = None
     ids_rise: bool = True
 
@@ -100,7 +101,7 @@ class WriterSchemas:
 
         Raises: SchemaError when two key schemas disagree.
         """
-        if self.policy.mode == "append":
+        if self.policy.mode.keeps_events:
             return ()
         names = self._names(columns)
         own = () if self.own_source_column is None else (self.own_source_column,)
@@ -150,7 +151,7 @@ class WriterSchemas:
     @cached_property
     def router_fields(self) -> tuple[AvroField, ...]:
         """Fields that keys have and rows don't: a router put them there to tell the sources apart."""
-        if self.policy.sources == "one" or self.policy.mode == "append" or not self.keys:
+        if self.policy.sources == "one" or self.policy.mode.keeps_events or not self.keys:
             return ()
         of_rows = {f.name for e in self.envelopes.values() for f in e.columns}
         newest = self.key_fields[max(self.key_fields)]
@@ -184,11 +185,11 @@ class WriterSchemas:
                 remedy="rename it by a transform, or let the router put its field into the key "
                 "(key.enforce.uniqueness)",
             )
-        return (Column(own, "string", required=self.policy.mode == "mirror"),)
+        return (Column(own, "string", required=not self.policy.mode.keeps_events),)
 
     def _added(self, schema_id: int, field: AvroField) -> AddedColumn | None:
         """What rows of older schemas hold in a column; events of before hold nothing in it."""
-        if self.policy.mode == "append":
+        if self.policy.mode.keeps_events:
             return None
         connector = self.envelopes[schema_id].connector
         since = schema_id if self.ids_rise else None
@@ -240,7 +241,7 @@ class WriterSchemas:
     @property
     def has_key(self) -> bool:
         """The key's columns are known, or not asked for: a table of events needs none."""
-        return bool(self.keys) or self.policy.mode == "append"
+        return bool(self.keys) or self.policy.mode.keeps_events
 
     @property
     def leave_out_nulls(self) -> bool:

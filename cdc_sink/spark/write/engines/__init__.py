@@ -22,11 +22,12 @@ class FoldedBatch:
     """What an engine gets.
 
     `rows` has one row per key with a change: `key0` … `keyN` (the key columns, on top so that a join can be
-    partitioned by them), `op`, `after` and `cdc` (the `_cdc` struct); where `fills` names columns, also
-    `missing`: those of them whose value a row leaves to the stored row, a NULL only if `keeps_nulls`.
-    `is_moving`: a stored value is the one before only if its row came through the same partition.
-    With `has_bare` some have no op: tombstones without a delete, which must not meet a stored row.
-    `guard`, if any, is what has to hold between `s.cdc` and `t._cdc` before a stored row is touched.
+    partitioned by them), `op`, `after` and the metadata columns under their names; where `fills` names
+    columns, also `missing`: those of them whose value a row leaves to the stored row, a NULL only if
+    `keeps_nulls`. `is_moving`: a stored value is the one before only if its row came through the same
+    partition. With `has_bare` some have no op: tombstones without a delete, which must not meet a stored row.
+    `guard`, if any, is what has to hold between the metadata columns of `s` and of `t` before a stored row is
+    touched.
     """
 
     spark: SparkSession

@@ -11,16 +11,15 @@ from pyspark.sql import SparkSession
 from cdc_sink.spark.fold.tombstones import STOPS
 from cdc_sink.spark.read.record_faults import fault_sql
 from cdc_sink.spark.write.engines import DISTRIBUTION, FoldedBatch
-from cdc_sink.sql import quote
 from cdc_sink.table.merge_sql import StoredRowCheck, StoredValues, merge_sql
-from cdc_sink.table.schema.columns import CDC_COLUMN
+from cdc_sink.table.schema.metadata_columns import PARTITION
 
 VIEW = "cdc_sink_batch"
 # A value that the connector left out, and no stored row has it.
 UNFILLED = fault_sql(
     "'unavailable'", "CAST(NULL AS BINARY)", "array_join(s.missing, ', ')", record="s.{}"
 )
-SAME_PARTITION = f"t.{quote(CDC_COLUMN)}.partition <=> s.cdc.partition"
+SAME_PARTITION = f"t.{PARTITION} <=> s.{PARTITION}"
 SETTINGS = {
     "spark.sql.sources.v2.bucketing.enabled": "true",
     "spark.sql.sources.v2.bucketing.pushPartValues.enabled": "true",
@@ -43,7 +42,7 @@ def merge(batch: FoldedBatch) -> None:
     batch.rows.createOrReplaceTempView(VIEW)
     # After a storage-partitioned join each task holds whole buckets: another shuffle would change nothing.
     batch.spark.conf.set(DISTRIBUTION, "none" if batch.is_partitioned else "hash")
-    bare = f"IF(s.op IS NULL, {STOPS}, s.cdc)" if batch.has_bare else None
+    bare = STOPS if batch.has_bare else None
     statement = merge_sql(
         batch.table,
         VIEW,

@@ -9,13 +9,13 @@ from pyspark.sql import functions as F
 
 from cdc_sink.spark.write.engines import DISTRIBUTION, FoldedBatch
 from cdc_sink.sql import quote
-from cdc_sink.table.schema.columns import CDC_COLUMN
+from cdc_sink.table.schema.metadata_columns import is_metadata
 
 
 def table_rows(batch: FoldedBatch) -> DataFrame:
     """The rows of a batch as the table has them."""
     values = [f"after.{quote(c.name)} AS {quote(c.name)}" for c in batch.columns]
-    return batch.rows.selectExpr(*values, f"cdc AS {quote(CDC_COLUMN)}")
+    return batch.rows.selectExpr(*values, *filter(is_metadata, batch.rows.columns))
 
 
 def append(batch: FoldedBatch) -> None:
