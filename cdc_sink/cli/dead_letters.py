@@ -21,7 +21,7 @@ from cdc_sink.cli.options import ConfigPath, Output, OutputOption, SparkLog, Tab
 from cdc_sink.clients.dead_letters import read_letter, read_letters
 from cdc_sink.config import Pipeline, load_config
 from cdc_sink.errors import ConfigError
-from cdc_sink.table.dead_letter import WAITING
+from cdc_sink.table.dead_letter import WAITING, remedy_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,7 +73,7 @@ def show(
     """Show all that is known of one dead letter."""
     pipeline = load_config(config)
     letter = read_letter(pipeline, pipeline.table(table).name, *_place(record))
-    shown = _as_json(letter)
+    shown = _as_json(letter) | {"remedy": remedy_of(letter["reason"])}
     if with_bytes:
         shown |= {
             name: None if letter[name] is None else letter[name].hex() for name in ("key", "value")

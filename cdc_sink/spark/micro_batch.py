@@ -22,6 +22,7 @@ from cdc_sink.spark.read.converter import Converter
 from cdc_sink.spark.read.decode import FEW_SCHEMAS, decode, log_names, require_framed, schema_ids
 from cdc_sink.spark.read.find_bad_record import first_failing
 from cdc_sink.spark.read.record_faults import (
+    FRAME,
     STOPPED,
     Fault,
     malformed_error,
@@ -33,6 +34,7 @@ from cdc_sink.spark.read.record_faults import (
 from cdc_sink.spark.read.source import Topic
 from cdc_sink.spark.write.dead_letter_table import DeadLetters
 from cdc_sink.spark.write.sink import NeedsQuarantine, Sink
+from cdc_sink.table.faults import OP, POSITION, UNAVAILABLE_VALUE
 from cdc_sink.table.ledger.key_partitions import counts_before, elsewhere, not_hashed
 from cdc_sink.table.ledger.ledger import Ledger
 from cdc_sink.table.ledger.many_sources import Lanes
@@ -119,7 +121,7 @@ class MicroBatchWriter:
                 self._learn(records)
             elif not self._sets_aside and self._may_set_aside(str(failed), fault):
                 self._sets_aside = True
-                self._keys_move = fault is not None and fault.code == "unavailable"
+                self._keys_move = fault is not None and fault.code == UNAVAILABLE_VALUE
             else:
                 raise
             return Again()
@@ -131,11 +133,11 @@ class MicroBatchWriter:
     def _may_set_aside(self, text: str, fault: Fault | None) -> bool:
         """Does the table's policy let the batch go on without what failed?"""
         policy = self.sink.target.table
-        if fault is not None and fault.code == "unavailable":
+        if fault is not None and fault.code == UNAVAILABLE_VALUE:
             return True  # decided over in the sink, which has the stored rows
-        if fault is not None and fault.code == "op" and fault.detail == "t":
+        if fault is not None and fault.code == OP and fault.detail == "t":
             return policy.truncate != "stop"
-        if fault is not None and fault.code not in ("frame", "op"):
+        if fault is not None and fault.code not in (FRAME, OP):
             return False
         return policy.bad_record == "quarantine_key" and (
             fault is not None or tells_bad_value(text)
@@ -370,7 +372,7 @@ class MicroBatchWriter:
 
     def _another_log(self, records: DataFrame, fault: Fault) -> CdcSinkError | None:
         """Say so when a change has no position because it lies in another log."""
-        if fault.code != "position" or self.schemas.log is None:
+        if fault.code != POSITION or self.schemas.log is None:
             return None
         others = set(self._logs(records, self._table()[1])) - {self.schemas.log}
         if not others:

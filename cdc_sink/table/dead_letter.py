@@ -19,6 +19,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
+from cdc_sink.sql import literal
+from cdc_sink.table.faults import FAULTS
+
 
 class State(StrEnum):
     """What became of a dead letter."""
@@ -30,30 +33,6 @@ class State(StrEnum):
 
 
 WAITING: Final = (State.QUARANTINED, State.REPLAYING)
-
-KEY_QUARANTINED: Final = "key_quarantined"
-UNAVAILABLE_VALUE: Final = "unavailable_value"
-
-# Reason code → what is said of it; a detail follows where there is one.
-MESSAGES: Final = {
-    "short_value": "the value is shorter than any framed Avro value",
-    "wrong_magic": "the value does not begin with the magic byte 0x00",
-    "eight_byte_id": "the value's first 4 bytes are schema id 0: this is the 8-byte framing",
-    "short_long_id": "the value is shorter than a zero byte and an 8-byte schema id",
-    "id_out_of_range": "the value's schema id is zero, or larger than any a registry gives",
-    "no_id_header": "the record has no header with the value's schema id",
-    "bad_id_header": "the header with the value's schema id has another layout than `wire` says",
-    "no_json": "the value is no JSON text",
-    "no_schema": "the value is JSON without its Connect schema",
-    "json_layout": "the value is JSON, but not laid out as JsonConverter does",
-    "json_schema": "the value's schema is none of Kafka Connect's",
-    "json_payload": "the value's payload does not fit its schema",
-    "malformed": "the bytes after the schema id do not fit its writer schema",
-    "op": "the op is not one of r c u d, or the row after the change is missing",
-    "value": "the table can't hold a value",
-    UNAVAILABLE_VALUE: "the connector left a value out, and neither the batch nor the table has it",
-    KEY_QUARANTINED: "an earlier record of this key was set aside",
-}
 
 # Name, Spark type. The first four name a letter.
 FIELDS: Final = (
@@ -123,11 +102,16 @@ def purge_sql(letters: str, older_than_days: int) -> str:
 
 
 def message_sql(fault: str) -> str:
-    """Render the sentence of a fault, given as SQL for `code|detail`."""
+    """Render what was seen of a fault, given as SQL for `code|detail`."""
     whens = " ".join(
-        f"WHEN '{code}' THEN '{text.replace(chr(39), chr(92) + chr(39))}'"
-        for code, text in MESSAGES.items()
+        f"WHEN {literal(code)} THEN {literal(text.of('value')[0])}" for code, text in FAULTS.items()
     )
     detail = f"substring({fault}, locate('|', {fault}) + 1)"
     sentence = f"CASE substring_index({fault}, '|', 1) {whens} ELSE {fault} END"
     return f"concat({sentence}, IF({detail} = '', '', concat(' (', {detail}, ')')))"
+
+
+def remedy_of(reason: str) -> str | None:
+    """What helps against the reason of a dead letter; None for one of another release."""
+    known = FAULTS.get(reason)
+    return None if known is None else known.of("value")[1]

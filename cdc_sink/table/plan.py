@@ -13,6 +13,7 @@ from typing import Any
 from cdc_sink.debezium.origin import Origin
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import StateError
+from cdc_sink.table.faults import FAULTS, TIE
 from cdc_sink.table.ledger import many_sources
 from cdc_sink.table.ledger.ledger import Ledger, Totals
 from cdc_sink.table.ledger.many_sources import SourceFacts
@@ -25,16 +26,6 @@ MOST_BAD_ALONE = 100
 NEW_LOG_REMEDY = (
     "let the connector take a new source snapshot into a new topic, and raise `generation` of this "
     "table"
-)
-
-
-TIED = (
-    "two changes of one key have the same position in the source's log and lie in two partitions: one "
-    "transaction was written while the keys changed their partition, and nothing tells which is newer"
-)
-TIED_REMEDY = (
-    "let the connector take a new source snapshot into a new topic, whose partitions stay as they are, and "
-    "raise `generation` of this table"
 )
 
 
@@ -325,7 +316,7 @@ def _require_known_partition(facts: BatchFacts, ledger: Ledger, where: str) -> N
 def _require_order(facts: BatchFacts, ledger: Ledger, where: str) -> None:
     _require_known_partition(facts, ledger, where)
     if facts.tied_keys:
-        raise StateError(where, TIED, data=NOT_APPLIED, remedy=TIED_REMEDY)
+        raise StateError(where, FAULTS[TIE].saw, data=NOT_APPLIED, remedy=FAULTS[TIE].remedy)
     if facts.split_keys and ledger.moving is None:
         raise StateError(
             where,

@@ -97,7 +97,7 @@ def test_a_null_in_a_key_column_stops_the_table(lake: Lake, name: str, bad_recor
     table = NullableKey({"id": "int", "code": text}, key=("id", "code"))
     writer = stocked(lake, name, table, {"id": 1, "code": "a"}, bad_record=bad_record)
     writer.topic.send(Event("c", {"id": 1, "code": None}, (2, 1)))
-    with pytest.raises(RecordError, match="the key has NULL in column code") as stop:
+    with pytest.raises(RecordError, match=r"the key has NULL in a column, .* \(code\)") as stop:
         writer.write(1)
     assert "message.key.columns" in str(stop.value)
     assert writer.rows() == [{"id": 1, "code": "a"}]

@@ -11,7 +11,7 @@ import pytest
 from debezium import (
     ITEMS,
     Event,
-    RegistryClient,
+    Registry,
     SourceTable,
     Topic,
     item,
@@ -25,7 +25,7 @@ from lake import Lake, Writer
 from test_dead_letters import letters
 
 from cdc_sink import config
-from cdc_sink.clients.registry import RegistryClient as AskedRegistry
+from cdc_sink.clients.registry import RegistryClient
 from cdc_sink.clients.registry_ids import SchemaLookup
 from cdc_sink.config import Target
 from cdc_sink.debezium.wire.other_framings import (
@@ -65,7 +65,7 @@ def guid_of(schema_id: int) -> uuid.UUID:
 class Lookup:
     """The writer schemas of a test's registry by its other names."""
 
-    registry: RegistryClient
+    registry: Registry
     hidden: set[int] = dataclasses.field(default_factory=set)
     asked: list[str] = dataclasses.field(default_factory=list)
 
@@ -117,7 +117,7 @@ def input_for(case: str, lookup: Lookup) -> Converter:
         return ApicurioLongIds(asked)
     if case == "GUIDs":
         return ConfluentHeaders(asked)
-    return ApicurioHeaders(cast(AskedRegistry, lookup.registry), asked)
+    return ApicurioHeaders(cast(RegistryClient, lookup.registry), asked)
 
 
 @dataclasses.dataclass
@@ -249,12 +249,12 @@ def test_global_and_content_ids_of_one_number_are_told_apart(lake: Lake, name: s
     framed = opened(lake, name, "global ids")
     framed.topic.send(Event("c", row(1, "by global id"), (1, 1)))
     framed.apply()
-    other = RegistryClient()
+    other = Registry()
     other.register({"type": "record", "name": "Unused", "fields": []})
     by_content = Topic(WIDER, other)
     input_ = framed.writer.records.input
     assert isinstance(input_, ApicurioHeaders)
-    input_.registry = cast(AskedRegistry, other)
+    input_.registry = cast(RegistryClient, other)
     assert by_content.value_id == 2  # as the key schema's global id
     framed.topic.table, framed.topic.value_id = WIDER, by_content.value_id
     framed.topic.key_id = by_content.key_id
@@ -309,7 +309,7 @@ def target(lake: Lake, wire: str, url: str = "http://127.0.0.1:1/apis/ccompat/v7
 def test_the_wire_of_a_table_chooses_how_its_records_are_read(
     lake: Lake, wire: str, kind: type[object]
 ) -> None:
-    asked = cast(AskedRegistry, RegistryClient())
+    asked = cast(RegistryClient, Registry())
     assert type(converter_of(target(lake, wire), asked)) is kind
     columns = read_records(lake.spark, target(lake, wire), None).columns
     assert ("headers" in columns) == wire.endswith("_headers")
@@ -318,9 +318,7 @@ def test_the_wire_of_a_table_chooses_how_its_records_are_read(
 @pytest.mark.parametrize("wire", ["apicurio_8_byte", "apicurio_headers"])
 def test_an_apicurio_wire_wants_an_apicurio_registry(lake: Lake, wire: str) -> None:
     with pytest.raises(ConfigError, match="isn't the address of an Apicurio registry"):
-        converter_of(
-            target(lake, wire, "http://127.0.0.1:1"), cast(AskedRegistry, RegistryClient())
-        )
+        converter_of(target(lake, wire, "http://127.0.0.1:1"), cast(RegistryClient, Registry()))
 
 
 def test_a_pipeline_of_ones_own_reads_the_usual_framing_only(lake: Lake) -> None:
@@ -353,7 +351,7 @@ def test_sql_and_python_rewrite_alike(
     by_guid._ids = dict(KNOWN)
     inputs: list[Converter] = [
         ApicurioLongIds(cast(SchemaLookup, None)),
-        ApicurioHeaders(cast(AskedRegistry, None), cast(SchemaLookup, None)),
+        ApicurioHeaders(cast(RegistryClient, None), cast(SchemaLookup, None)),
         by_guid,
     ]
     rewritten = [

@@ -15,7 +15,7 @@ from cdc_sink.debezium.wire.confluent import (
     marked_fault,
     parse_frame,
 )
-from cdc_sink.table.dead_letter import MESSAGES
+from cdc_sink.table.faults import FAULTS
 
 
 @given(st.integers(1, 2**32 - 1), st.binary())
@@ -107,4 +107,4 @@ def test_a_fault_mark_says_its_code_in_python_and_in_sql(code: str) -> None:
     assert fault_of(fault_mark(code)) == code
     assert f"WHEN X'{fault_mark(code).hex()}' THEN '{code}'" in framing_fault_sql("value")
     assert len(fault_mark(code)) <= 9  # what a failed job tells of a value
-    assert code in MESSAGES
+    assert code in FAULTS

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     # What a table is, and what one batch does to it.
     "table/ledger": ["errors", "sql", "debezium"],
     "table/schema": ["errors", "sql", "debezium", "debezium/types", "table/ledger"],
-    "table": ["errors", "sql", "debezium", "table/ledger", "table/schema"],
+    "table": ["errors", "sql", "debezium", "debezium/wire", "table/ledger", "table/schema"],
     # Everything outside, without Spark.
     "config": ["errors", "debezium", "table/schema"],
     "clients": ["errors", "debezium", "config"],

@@ -16,7 +16,7 @@ from cdc_sink.debezium.origin import Origin
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.spark.fold.snapshot_rows import READ_AT, passing_reads, reads_of
 from cdc_sink.sql import literal
-from cdc_sink.table.dead_letter import KEY_QUARANTINED
+from cdc_sink.table.faults import KEY_QUARANTINED
 from cdc_sink.table.ledger.many_sources import Lanes, SourceFacts, source_sql
 from cdc_sink.table.plan import BatchFacts
 

@@ -44,6 +44,7 @@ from cdc_sink.spark.fold.tombstones import (
 )
 from cdc_sink.spark.read.record_faults import fault_sql
 from cdc_sink.sql import literal, quote
+from cdc_sink.table.faults import POSITION
 from cdc_sink.table.ledger.ledger import Ledger
 from cdc_sink.table.ledger.many_sources import Lanes
 from cdc_sink.table.ledger.repartitioning import Moving
@@ -368,7 +369,7 @@ def not_in(ledger: Ledger, changes: DataFrame) -> DataFrame:
 
 def require_applicable(changes: DataFrame) -> DataFrame:
     """Stop at a stream event without position: redelivery could not be told from news."""
-    no_position = fault_sql("'position'", _NO_BYTES)
+    no_position = fault_sql(f"'{POSITION}'", _NO_BYTES)
     op = (
         f"CASE WHEN {IS_STREAM} AND (position.hi IS NULL OR position.lo IS NULL) THEN "
         f"CAST({no_position} AS STRING) ELSE op END"

@@ -19,7 +19,8 @@ from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.read.decode import key_names
 from cdc_sink.spark.read.record_faults import STOPPED
 from cdc_sink.sql import literal, quote
-from cdc_sink.table.dead_letter import KEY_QUARANTINED, UNAVAILABLE_VALUE, message_sql
+from cdc_sink.table.dead_letter import message_sql
+from cdc_sink.table.faults import FAULTS, KEY_QUARANTINED, UNAVAILABLE_VALUE
 from cdc_sink.table.merge_sql import key_alias
 from cdc_sink.table.schema.metadata_columns import PARTITION
 
@@ -136,13 +137,12 @@ def settle_lacking(changes: DataFrame, lacking: DataFrame, target: Target) -> Da
 def _lacking_error(lacking: DataFrame, target: Target) -> RecordError:
     first = lacking.orderBy("partition", "offset").first()
     assert first is not None
+    saw, remedy = FAULTS[UNAVAILABLE_VALUE].of("value", ", ".join(first["missing"]))
     return RecordError(
         RecordRef(target.table.topic, first["partition"], first["offset"]),
-        f"columns {', '.join(first['missing'])} hold Debezium's placeholder for a value left out, and "
-        "neither the batch nor the table has it",
+        saw,
         data=STOPPED,
-        remedy="set REPLICA IDENTITY FULL on the source table and update the row there, or set "
-        "`unavailable_value` of this table to quarantine_key or set_null",
+        remedy=f"{remedy}, or set `unavailable_value` of this table to quarantine_key or set_null",
     )
 
 

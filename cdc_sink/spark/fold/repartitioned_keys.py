@@ -20,6 +20,7 @@ from cdc_sink.config import Target
 from cdc_sink.debezium.position import between_partitions_sql
 from cdc_sink.spark.read.record_faults import fault_sql
 from cdc_sink.sql import quote
+from cdc_sink.table.faults import TIE
 from cdc_sink.table.ledger.key_partitions import Placed
 from cdc_sink.table.ledger.repartitioning import Moving
 from cdc_sink.table.schema.computed_columns import SentColumns
@@ -121,7 +122,7 @@ def _outdated_sql(ties: bool) -> str:
     # A row of a source snapshot is older than a stream event there; a second delete changes nothing.
     at_it = "op = 'r'"
     if ties:
-        tie = fault_sql("'tie'", "CAST(NULL AS BINARY)")
+        tie = fault_sql(f"'{TIE}'", "CAST(NULL AS BINARY)")
         at_it = f"CASE op WHEN 'r' THEN true WHEN 'd' THEN false ELSE CAST({tie} AS BOOLEAN) END"
     return (
         "CASE WHEN gone_at IS NULL OR position IS NULL OR op IS NULL THEN false "

@@ -26,6 +26,7 @@ from cdc_sink.spark.fold.ledger_filter import mark_sql
 from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.read.record_faults import STOPPED, Fault
 from cdc_sink.sql import quote
+from cdc_sink.table.faults import TOMBSTONE
 from cdc_sink.table.ledger.ledger import Ledger
 from cdc_sink.table.schema.columns import Column, spark_type
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
@@ -106,7 +107,7 @@ def require_no_row(folded: Folded, table: IcebergTable, topic: str) -> None:
     met = bare.alias("b").join(stored, is_same, "left_semi").orderBy("partition", "offset").first()
     if met is not None:
         record = RecordRef(topic, int(met["partition"]), int(met["offset"]))
-        raise Fault("tombstone", record, b"", 0, "").error()
+        raise Fault(TOMBSTONE, record, b"", 0, "").error()
 
 
 def _error(record: RecordRef, names: Sequence[str]) -> CdcSinkError:

@@ -22,6 +22,7 @@ from pyspark.sql import Column, WindowSpec
 from pyspark.sql import functions as F
 
 from cdc_sink.spark.read.record_faults import fault_sql
+from cdc_sink.table.faults import TOMBSTONE
 
 # Of each change that deletes its key, or that may have: what is known of a dead letter is its key alone.
 DELETED = "IF(key IS NOT NULL AND (op = 'd' OR aside IS NOT NULL), xxhash64(key), NULL)"
@@ -31,7 +32,7 @@ TELLS = (
     "key IS NOT NULL AND ((op IS NULL AND aside IS NULL) "
     "OR (deleted IS NOT NULL AND (stale OR aside IS NOT NULL)))"
 )
-STOPS = fault_sql("'tombstone'", "CAST(NULL AS BINARY)", record="s.{}")
+STOPS = fault_sql(f"'{TOMBSTONE}'", "CAST(NULL AS BINARY)", record="s.{}")
 IS_FINAL = "IF(is_bare, op IS NULL AND offset = tombstone AND deleted IS NULL, newest = 1 AND NOT is_aside)"
 ADDED = ("deleted", "is_aside", "is_bare", "tombstone", "last_delete", "last_image", "is_apart")
 

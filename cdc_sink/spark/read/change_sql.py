@@ -19,8 +19,9 @@ from cdc_sink.debezium.position import has_log_files, log_sql, of_log_sql, posit
 from cdc_sink.debezium.types.conversions import OPEN_SCALE
 from cdc_sink.debezium.types.mapping import decimal_type, set_aside, unavailable_sql
 from cdc_sink.debezium.wire.confluent import framing_fault_sql
-from cdc_sink.spark.read.record_faults import fault_sql
+from cdc_sink.spark.read.record_faults import FRAME, KEY, fault_sql
 from cdc_sink.sql import literal, quote
+from cdc_sink.table import faults
 from cdc_sink.table.schema.columns import Column, spark_type
 from cdc_sink.table.schema.writer_schemas import FieldMapping, WriterSchemas
 
@@ -91,23 +92,27 @@ class Projection:
         )
         if self.schemas.own_source_column is not None:
             # Later records of its key could not be told from those of other sources.
-            fault = fault_sql("'source'", "value")
+            fault = fault_sql(f"'{faults.SOURCE}'", "value")
             unnamed = f"value IS NOT NULL AND ({self.source_text()}) IS NULL"
             whens.append(f"WHEN {unnamed} THEN CAST({fault} AS STRUCT<{struct}>)")
         for i, fields in self.schemas.key_fields.items():
             for f in fields:
                 if f.nullable:
-                    fault = fault_sql("'null_key'", "key", literal(f.name.replace("|", " ")))
+                    fault = fault_sql(
+                        f"'{faults.NULL_KEY}'", "key", literal(f.name.replace("|", " "))
+                    )
                     empty = f"k{i} IS NOT NULL AND k{i}.{quote(f.decoded_name)} IS NULL"
                     whens.append(f"WHEN {empty} THEN CAST({fault} AS STRUCT<{struct}>)")
             values = {**self.key_values(i), **self.own_source()}
             parts = [f"{literal(name)}, {sql}" for name, sql in values.items()]
             whens.append(f"WHEN k{i} IS NOT NULL THEN named_struct({', '.join(parts)})")
         is_truncate = f"(key IS NULL AND ({self.per_schema(lambda i: f'v{i}.op')}) = 't')"
-        fault = fault_sql(f"IF({is_truncate}, 'op', 'key')", "key", f"IF({is_truncate}, 't', NULL)")
+        fault = fault_sql(
+            f"IF({is_truncate}, '{faults.OP}', '{KEY}')", "key", f"IF({is_truncate}, 't', NULL)"
+        )
         if self.sets_aside:
             whens.append(f"WHEN {is_truncate} THEN NULL")  # it concerns all keys
-            fault = fault_sql("'key'", "key")
+            fault = fault_sql(f"'{KEY}'", "key")
         return f"CASE {' '.join(whens)} ELSE CAST({fault} AS STRUCT<{struct}>) END"
 
     def old_key(self) -> str:
@@ -168,7 +173,7 @@ class Projection:
             return f"IF(fault IS NULL, {op}, NULL)"
         has_row = self.per_schema(lambda i: f"v{i}.after IS NOT NULL", "false")
         undecoded = self.undecoded()
-        fault = fault_sql(f"if({undecoded}, 'frame', 'op')", "value", op)
+        fault = fault_sql(f"if({undecoded}, '{FRAME}', '{faults.OP}')", "value", op)
         return (
             f"CASE WHEN value IS NULL THEN {self.tombstone} "
             f"WHEN ({op}) = 'd' OR ({op}) IN ('c', 'u', 'r') AND ({has_row}) THEN {op} "
@@ -183,16 +188,17 @@ class Projection:
         """Why a record must be set aside, as `code|detail`; null for a good one."""
         framing, op = framing_fault_sql("value"), self.per_schema(lambda i: f"v{i}.op")
         has_row = self.per_schema(lambda i: f"v{i}.after IS NOT NULL", "false")
-        unknown = fault_sql("'frame'", "value")
+        unknown = fault_sql(f"'{FRAME}'", "value")
         return (
             f"CASE WHEN value IS NULL THEN CAST(NULL AS STRING) "
             f"WHEN {framing} IS NOT NULL THEN concat({framing}, '|') "
             f"WHEN {self.undecoded()} THEN CAST({unknown} AS STRING) "
-            f"WHEN ({op}) IS NULL THEN 'malformed|' "
+            f"WHEN ({op}) IS NULL THEN '{faults.MALFORMED}|' "
             f"WHEN ({op}) = 'd' THEN {self.per_schema(self.delete_fault)} "
             f"WHEN ({op}) = 't' THEN CAST(NULL AS STRING) "
             f"WHEN ({op}) IN ('c', 'u', 'r') AND ({has_row}) THEN {self.per_schema(self.value_fault)} "
-            f"ELSE concat('op|', left({op}, 8)) END"
+            f"WHEN ({op}) IN ('c', 'u', 'r') THEN concat('{faults.NO_ROW}|', {op}) "
+            f"ELSE concat('{faults.OP}|', left({op}, 8)) END"
         )
 
     def delete_fault(self, i: int) -> str:
@@ -210,7 +216,7 @@ class Projection:
             if source is not None and reason is not None:
                 value = f"v{i}.{row}.{quote(source.field.decoded_name)}"
                 bad = f"({source.sql(value, c.type, fault=set_aside)}) IS NULL"
-                text = literal(f"value|{c.name}: {reason}")
+                text = literal(f"{faults.VALUE}|{c.name}: {reason}")
                 given = source.given(value)
                 found.append(f"CASE WHEN {given} IS NOT NULL AND {bad} THEN {text} END")
         return f"coalesce({', '.join([*found, 'CAST(NULL AS STRING)'])})"
@@ -277,7 +283,7 @@ class Projection:
             whens.append(
                 f"WHEN key IS NULL AND v{i}.before IS NOT NULL THEN {self.row(i, 'before')}"
             )
-        fault = fault_sql("'key'", "key")
+        fault = fault_sql(f"'{KEY}'", "key")
         return f"CASE {' '.join(whens)} ELSE CAST({fault} AS {self.row_type()}) END"
 
     def key_values(self, k: int) -> dict[str, str]:

@@ -19,7 +19,7 @@ from pyspark.sql.types import StructType
 from cdc_sink.debezium.envelope import reader_schema, spark_schema
 from cdc_sink.debezium.wire.confluent import PREFIX_BYTES, frame_prefix, framing_fault_sql
 from cdc_sink.spark.read.change_sql import UNAVAILABLE_NAMES, Projection
-from cdc_sink.spark.read.record_faults import fault_sql
+from cdc_sink.spark.read.record_faults import FRAME, KEY, fault_sql
 from cdc_sink.table.schema.columns import Column, iceberg_type
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
@@ -58,7 +58,7 @@ def schema_ids(records: DataFrame) -> tuple[set[int], set[int]]:
 def require_framed(records: DataFrame, *, keyless: bool = False) -> None:
     """Fail with a fault at a record with a key or value that carries no schema id, or, unless `keyless`,
     without a key."""
-    key, frame = fault_sql("'key'", "key"), fault_sql("'frame'", "value")
+    key, frame = fault_sql(f"'{KEY}'", "key"), fault_sql(f"'{FRAME}'", "value")
     no_key = "false" if keyless else "key IS NULL"
     checks = [
         f"CASE WHEN {no_key} OR {framing_fault_sql('key')} IS NOT NULL THEN {key} END AS key",

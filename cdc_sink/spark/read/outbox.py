@@ -22,10 +22,11 @@ from cdc_sink.debezium.wire.outbox import (
 )
 from cdc_sink.spark.read.converter import Converter
 from cdc_sink.spark.read.decode import schema_ids, with_raw
-from cdc_sink.spark.read.record_faults import fault_sql
+from cdc_sink.spark.read.record_faults import KEY, fault_sql
+from cdc_sink.table import faults
 
 _EVENT_ID = f"CAST(get(filter(headers, h -> h.key = '{ID_HEADER}'), 0).value AS STRING)"
-_NO_EVENT_ID = fault_sql("'event_id'", "key")
+_NO_EVENT_ID = fault_sql(f"'{faults.EVENT_ID}'", "key")
 _TEXT = "CAST(h.value AS STRING)"
 # Of two headers of one name the first counts. What is no text is written as hex digits.
 _HEADERS = (
@@ -90,7 +91,7 @@ class Outbox:
             is_one = F.substring("key", 1, PREFIX_BYTES) == F.lit(frame_prefix(schema_id))
             body = F.expr(f"substring(key, {PREFIX_BYTES + 1})")
             found = found.when(is_one, from_avro(body, spark_schema(schema)).cast("string"))
-        return found.otherwise(F.expr(fault_sql("'key'", "key")))
+        return found.otherwise(F.expr(fault_sql(f"'{KEY}'", "key")))
 
 
 def _optional(value: Column, schema: str) -> Column:

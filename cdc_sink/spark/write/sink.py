@@ -46,6 +46,7 @@ from cdc_sink.spark.write.engines.replace import append, table_rows
 from cdc_sink.spark.write.left_over_rows import settle
 from cdc_sink.spark.write.table_setup import TableSetup
 from cdc_sink.table.dead_letter import NAMED_BY, State
+from cdc_sink.table.faults import TIE
 from cdc_sink.table.ledger.key_partitions import neither_placed, not_hashed
 from cdc_sink.table.ledger.ledger import BATCH_KEY, LEDGER_KEY, Ledger
 from cdc_sink.table.ledger.offsets import OffsetRange, require_continuous
@@ -57,7 +58,7 @@ from cdc_sink.table.plan import BatchFacts, Plan, Step
 from cdc_sink.table.schema.metadata_columns import change_sql
 
 # A change and a stored row of one position in two partitions.
-_TIE = fault_sql("'tie'", "CAST(NULL AS BINARY)", record="s.{}")
+_TIE = fault_sql(f"'{TIE}'", "CAST(NULL AS BINARY)", record="s.{}")
 TIED = f"CAST({_TIE} AS BOOLEAN)"
 ENGINES: dict[Step, Engine] = {Step.FIRST_LOAD: append, Step.REPLACE_ALL: append, Step.MERGE: merge}
 

@@ -11,13 +11,14 @@ from pyspark.sql import SparkSession
 from cdc_sink.spark.fold.tombstones import STOPS
 from cdc_sink.spark.read.record_faults import fault_sql
 from cdc_sink.spark.write.engines import DISTRIBUTION, FoldedBatch
+from cdc_sink.table.faults import UNAVAILABLE_VALUE
 from cdc_sink.table.merge_sql import StoredRowCheck, StoredValues, merge_sql
 from cdc_sink.table.schema.metadata_columns import PARTITION
 
 VIEW = "cdc_sink_batch"
 # A value that the connector left out, and no stored row has it.
 UNFILLED = fault_sql(
-    "'unavailable'", "CAST(NULL AS BINARY)", "array_join(s.missing, ', ')", record="s.{}"
+    f"'{UNAVAILABLE_VALUE}'", "CAST(NULL AS BINARY)", "array_join(s.missing, ', ')", record="s.{}"
 )
 SAME_PARTITION = f"t.{PARTITION} <=> s.{PARTITION}"
 SETTINGS = {
