@@ -345,3 +345,15 @@ def _shown(field: AvroField) -> str:
         given = (node.get("precision"), node.get("scale", 0))
         return f"decimal({','.join(ascii(part)[:20] for part in given)})"
     return f"{field.semantic} ({base})" if field.semantic else (logical_of(node) or base)
+
+
+def sent_type(key_field: AvroField) -> str:
+    """The Spark type that from_avro gives a key column, for reading it from a text."""
+    digits = decimal_digits(key_field.avro_type)
+    if digits is not None:
+        return decimal_type(*digits)
+    if key_field.semantic == OPEN_SCALE:
+        return "struct<scale: int, value: binary>"
+    node = key_field.avro_type
+    base = node["type"] if isinstance(node, dict) else node
+    return {"long": "bigint", "bytes": "binary"}.get(base, str(base))

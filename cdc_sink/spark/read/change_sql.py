@@ -11,13 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from cdc_sink.debezium.avro_schema import decimal_digits
-from cdc_sink.debezium.envelope import AvroField
 from cdc_sink.debezium.flattened import envelope_sql
 from cdc_sink.debezium.origin import BETWEEN, origin_sql, source_text_sql
 from cdc_sink.debezium.position import has_log_files, log_sql, of_log_sql, position_sql
-from cdc_sink.debezium.types.conversions import OPEN_SCALE
-from cdc_sink.debezium.types.mapping import decimal_type, set_aside, unavailable_sql
+from cdc_sink.debezium.types.conversions import sent_type
+from cdc_sink.debezium.types.mapping import set_aside, unavailable_sql
 from cdc_sink.debezium.wire.confluent import framing_fault_sql
 from cdc_sink.spark.read.record_faults import FRAME, KEY, fault_sql
 from cdc_sink.sql import literal, quote
@@ -124,7 +122,7 @@ class Projection:
         routed = {name: self.router_value(name) for name in self.router_names()}
         sources = {name: source for name, source in sources.items() if name not in routed}
         header = f"get(filter(headers, h -> h.key = '{OLD_KEY}'), 0).value"
-        sent = ", ".join(f"{quote(s.field.name)} {_sent_type(s.field)}" for s in sources.values())
+        sent = ", ".join(f"{quote(s.field.name)} {sent_type(s.field)}" for s in sources.values())
         # Connect writes texts as they are, line ends included.
         read = f"from_json(CAST({header} AS STRING), {literal(sent)}, {JSON_OPTIONS})"
         values = {
@@ -390,15 +388,3 @@ class Projection:
             return f"timestamp_micros({micros})"
 
         return self.per_schema(stamp, "CAST(NULL AS TIMESTAMP_LTZ)")
-
-
-def _sent_type(key_field: AvroField) -> str:
-    """The Spark type that from_avro gives a key column, for reading it from a text."""
-    digits = decimal_digits(key_field.avro_type)
-    if digits is not None:
-        return decimal_type(*digits)
-    if key_field.semantic == OPEN_SCALE:
-        return "struct<scale: int, value: binary>"
-    node = key_field.avro_type
-    base = node["type"] if isinstance(node, dict) else node
-    return {"long": "bigint", "bytes": "binary"}.get(base, str(base))
