@@ -46,10 +46,10 @@ class TableSettings(Frozen):
     )
     order: Literal["source", "kafka"] = Field(
         default="source",
-        description="what tells a redelivered change from a new one: source, its position in the source's "
-        "log, which every record must carry; kafka, nothing: records without position are taken too, a "
-        "tombstone deletes, and the table shows older states again while the connector delivers them "
-        "again; default source: newest wins at every moment",
+        description="how redelivered changes are recognised: source, by the position in the source's log, "
+        "which every record must have; kafka, not at all: for records without a position. With kafka a "
+        "tombstone deletes its row, and after a restart of the connector the table shows older states for a "
+        "while; default source: newest wins at every moment",
     )
 
     sources: Literal["one", "many"] = Field(

@@ -45,7 +45,8 @@ class BatchFacts:
     `read_ids`, `stream_ids`: the writer schemas of snapshot rows, and of the stream's events.
     `defaulted_keys` are deleted, and hold what the connector fills in for what the log lacks.
     `overtaken_keys` have changes behind the one of the greatest position, where the fold went by it.
-    `newest_falling_ts_ms` is of changes that lie below those before them in the batch, but are newer.
+    `newest_regression_ts_ms`: the newest timestamp of a change whose position is lower than that of an
+    earlier change of the batch, although its timestamp is newer: a sign that the source's log began again.
     """
 
     records: int
@@ -67,7 +68,7 @@ class BatchFacts:
     ended_with: Mapping[int, int | None] = field(default_factory=dict)
     snapshot_rows: Reads | None = None
     newest_redelivered_ts_ms: int | None = None
-    newest_falling_ts_ms: int | None = None
+    newest_regression_ts_ms: int | None = None
     tied_keys: int = 0
     dead_letters: int = 0
     bad_records: int = 0
@@ -372,5 +373,5 @@ def _require_redelivered(facts: BatchFacts, ledger: Ledger, where: str) -> None:
 
 
 def _are_newer(facts: BatchFacts | SourceFacts, known: int | None, *, falls: bool) -> bool:
-    stamps = [facts.newest_redelivered_ts_ms, facts.newest_falling_ts_ms if falls else None]
+    stamps = [facts.newest_redelivered_ts_ms, facts.newest_regression_ts_ms if falls else None]
     return any(ms is not None and (known is None or ms > known) for ms in stamps)

@@ -23,7 +23,7 @@ from cdc_sink.debezium.position import position_of, position_sql
 from cdc_sink.debezium.types.mapping import (
     column_type,
     convert_sql,
-    set_aside,
+    null_if_bad,
     unavailable_sql,
     value_fault_reason,
 )
@@ -112,7 +112,7 @@ def _make_table(text: str) -> int:
     for field in envelope.columns:
         target = column_type(field).iceberg
         convert_sql(field, "v", target)
-        convert_sql(field, "v", target, fault=set_aside)
+        convert_sql(field, "v", target, fault=null_if_bad)
         value_fault_reason(field, target)
         unavailable_sql(field, "v")
     assert plan_evolution(columns, columns, schemas.key_columns) == ()

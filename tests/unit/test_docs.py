@@ -13,13 +13,25 @@ from cdc_sink.config import load_config
 
 HOUSE = Path(__file__).parents[2]
 README = (HOUSE / "README.md").read_text(encoding="utf-8")
-LINKS = sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", README)))
+PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((HOUSE / "docs").glob("*.md"))))
+LINKS = [
+    (page, link)
+    for page in PAGES
+    for link in sorted(
+        set(re.findall(r"\]\((?!https?:)([^)#]+)", (HOUSE / page).read_text(encoding="utf-8")))
+    )
+]
 LONE_MACHINE = re.compile(r"/(?:root|home|tmp)/|@@")
 
 
-@pytest.mark.parametrize("link", LINKS)
-def test_a_link_of_the_readme_leads_somewhere(link: str) -> None:
-    assert (HOUSE / link).exists()
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_a_link_leads_somewhere(page: str, link: str) -> None:
+    assert ((HOUSE / page).parent / link).exists()
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = {link for page, link in LINKS if page == "docs/index.md"}
+    assert {page.removeprefix("docs/") for page in PAGES[1:]} - index == {"index.md"}
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -169,7 +169,7 @@ def test_changes_below_the_mark_that_are_newer_than_all_applied_mean_a_reset_sou
 
 def test_changes_that_fall_inside_a_batch_and_are_newer_mean_a_reset_source() -> None:
     """In a table's first batch nothing is known; while keys move, their first delivery may be elsewhere."""
-    facts = dataclasses.replace(UPDATES, redelivered=3, newest_falling_ts_ms=1001)
+    facts = dataclasses.replace(UPDATES, redelivered=3, newest_regression_ts_ms=1001)
 
     def step_in(ledger: Ledger) -> Step:
         return plan_batch(facts, ledger, is_empty=False, folded_exactly=True, where="shop.t").step

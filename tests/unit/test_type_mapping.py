@@ -13,8 +13,8 @@ from cdc_sink.debezium.types.mapping import (
     convert_sql,
     decimal_parts,
     decimal_type,
+    null_if_bad,
     quote,
-    set_aside,
     value_fault_reason,
 )
 from cdc_sink.errors import SchemaError
@@ -222,7 +222,7 @@ def test_a_bad_value_can_be_set_aside_as_null_with_its_one_reason(
     column = field(avro_type, semantic, "born")
     raising, quiet = (
         convert_sql(column, "x", target),
-        convert_sql(column, "x", target, fault=set_aside),
+        convert_sql(column, "x", target, fault=null_if_bad),
     )
     reason = value_fault_reason(column, target)
     assert reason is not None
@@ -245,7 +245,7 @@ def test_a_conversion_that_takes_every_value_has_no_reason_to_fail(
 ) -> None:
     column = field(avro_type, semantic)
     assert value_fault_reason(column, target) is None
-    assert convert_sql(column, "x", target, fault=set_aside) == convert_sql(column, "x", target)
+    assert convert_sql(column, "x", target, fault=null_if_bad) == convert_sql(column, "x", target)
 
 
 def test_no_expression_goes_through_the_session_time_zone() -> None:

@@ -7,9 +7,9 @@ Rules owned here:
   reinterpret a changed decimal scale or time unit without an error.
 - A conversion is exact or raises at run time with `cdc-sink|value|<column>|<why>`; the text
   holds no cell value. Nothing is rounded, cut or turned into null, in ANSI mode or out of it.
-- A conversion has at most one reason to fail. Rendered with `set_aside` it gives NULL instead of
-  raising, and then NULL means exactly: NULL was sent, or the value is bad for that reason. What an
-  option turns into NULL is NULL before: `given_sql`.
+- A conversion has at most one reason to fail. With `null_if_bad` the expression gives NULL instead of
+  raising. To tell a bad value from a NULL that was sent, compare with `given_sql`, which applies options
+  such as `on_infinity: null` first.
 - Dates and timestamps are accepted from year 0001 to 9999, Spark's documented range, which every
   reader of the table can print. PostgreSQL's infinity arrives as a number far outside and raises.
 - A bad element makes its whole array bad.
@@ -51,8 +51,8 @@ __all__ = [
     "decimal_type",
     "given_sql",
     "list_element",
+    "null_if_bad",
     "quote",
-    "set_aside",
     "unavailable_sql",
     "value_fault_reason",
 ]
@@ -86,7 +86,7 @@ def convert_sql(field: AvroField, sql: str, target: str, *, fault: Fault | None 
 
     In:     sql, the value as from_avro gives it under `reader_schema` (times as plain numbers);
             target, the column's Iceberg type, at least as wide as the writer's;
-            fault, what becomes of a bad value: `set_aside` gives NULL, by default it raises.
+            fault, what becomes of a bad value: `null_if_bad` gives NULL, by default it raises.
     Out:    the exact value, NULL for NULL, or raise_error('cdc-sink|value|<column>|<why>').
     Raises: SchemaError when the table's type can't hold the writer's.
     """
@@ -151,7 +151,7 @@ def _list_sql(element: AvroField, sql: str, target: str, fault: Fault) -> str:
 def given_sql(field: AvroField, sql: str) -> str:
     """Render the value as its conversion sees it: NULL where an option says so.
 
-    Where this is not NULL and `convert_sql` with `set_aside` is, the value is bad.
+    Where this is not NULL and `convert_sql` with `null_if_bad` is, the value is bad.
     """
     if field.option.on_infinity == "fault" or base_of(field.avro_type) == "array":
         return sql
@@ -165,11 +165,11 @@ def bad_value_sql(field: AvroField, sql: str, target: str) -> str | None:
     """
     if value_fault_reason(field, target) is None:
         return None
-    quiet = convert_sql(field, sql, target, fault=set_aside)
+    quiet = convert_sql(field, sql, target, fault=null_if_bad)
     return f"({given_sql(field, sql)} IS NOT NULL AND {quiet} IS NULL)"
 
 
-def set_aside(_why: str) -> str:
+def null_if_bad(_why: str) -> str:
     """Put NULL in a bad value's place; for `convert_sql`."""
     return "NULL"
 

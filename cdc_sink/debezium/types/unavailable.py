@@ -5,10 +5,9 @@ Rules owned here:
   placeholder's text.
 - Types of a fixed size never carry it in PostgreSQL; nor do decimals, which the connector would have
   to write as a number.
-- PostgreSQL leaves out what lies outside the row, and a NULL lies nowhere: where the image before has NULL
-  for a value that was left out, that image is older than the value, and nobody has it. Oracle and SQL
-  Server leave a NULL out as any other value that did not change.
-
+- PostgreSQL leaves out only values that it stores outside the row (TOAST). It never stores a NULL there. So
+  where the row before has NULL and the new event leaves the value out, the row before is outdated, and nobody
+  has the value. Oracle and SQL Server leave out a NULL, too, when it did not change.
 - Lists of floats, booleans, decimals, times, int16 and vectors have no placeholder: the connector writes
   NULL for one that did not change, or stops. Seen with Debezium 3.6.1 and PostgreSQL 18.
 

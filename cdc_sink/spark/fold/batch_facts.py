@@ -68,7 +68,7 @@ def passing(partitions: Sequence[int], has: Passing) -> list[Column]:
     by = has.by
     # The time of what an earlier batch applied: that is in the ledger, that of this batch not yet.
     applied_ts = f"IF({has.was_applied}, source_ts, NULL)"
-    falling_ts = f"IF({has.begins_again}, source_ts, NULL)"
+    regression_ts = f"IF({has.begins_again}, source_ts, NULL)"
     place, places = ("partition", partitions) if by is None else ("lane", by.of(partitions))
     is_change = f"{IS_STREAM} AND aside IS NULL"
     found = {
@@ -86,8 +86,8 @@ def passing(partitions: Sequence[int], has: Passing) -> list[Column]:
         "stream_ids": f"collect_set(IF({IS_STREAM}, schema_id, NULL))",
         "newest_source_ts_ms": "unix_millis(max(source_ts))",
         "newest_redelivered_ts_ms": f"unix_millis(max({applied_ts}))",
-        "newest_falling_ts_ms": f"unix_millis(max({falling_ts}))",
-        **_passing_origins(by, applied_ts, falling_ts),
+        "newest_regression_ts_ms": f"unix_millis(max({regression_ts}))",
+        **_passing_origins(by, applied_ts, regression_ts),
         **passing_reads(partitions),
     }
     for p in partitions:
@@ -111,7 +111,7 @@ def _count(condition: str) -> str:
     return f"count(IF({condition}, 1, NULL))"
 
 
-def _passing_origins(by: Lanes | None, applied_ts: str, falling_ts: str) -> dict[str, str]:
+def _passing_origins(by: Lanes | None, applied_ts: str, regression_ts: str) -> dict[str, str]:
     """What to observe of the sources that the changes come from."""
     # Of a record that can't be read nothing is known, its origin neither.
     origin = "IF(op IS NULL, NULL, origin)"
@@ -126,7 +126,7 @@ def _passing_origins(by: Lanes | None, applied_ts: str, falling_ts: str) -> dict
         found |= {
             f"newest_ts{i}": f"unix_millis(max({of('source_ts')}))",
             f"redelivered_ts{i}": f"unix_millis(max({of(applied_ts)}))",
-            f"falling_ts{i}": f"unix_millis(max({of(falling_ts)}))",
+            f"regression_ts{i}": f"unix_millis(max({of(regression_ts)}))",
             f"least_run{i}": f"min({of(READ_AT)})",
             f"greatest_run{i}": f"max({of(READ_AT)})",
             f"least_key{i}": f"min({of(by.named)})",
@@ -165,7 +165,7 @@ def _of_source(seen: Mapping[str, Any], number: int) -> SourceFacts:
     return SourceFacts(
         newest_source_ts_ms=seen[f"newest_ts{number}"],
         newest_redelivered_ts_ms=seen[f"redelivered_ts{number}"],
-        newest_falling_ts_ms=seen[f"falling_ts{number}"],
+        newest_regression_ts_ms=seen[f"regression_ts{number}"],
         runs=None if least is None else (SourcePosition(*least), SourcePosition(*greatest)),
         keys=None if keys[0] is None else keys,
     )
@@ -205,5 +205,5 @@ def batch_facts(
         stream_ids=tuple(sorted(seen["stream_ids"])),
         newest_source_ts_ms=seen["newest_source_ts_ms"],
         newest_redelivered_ts_ms=seen["newest_redelivered_ts_ms"],
-        newest_falling_ts_ms=seen["newest_falling_ts_ms"],
+        newest_regression_ts_ms=seen["newest_regression_ts_ms"],
     )

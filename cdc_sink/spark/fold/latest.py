@@ -6,10 +6,10 @@ strictly below the partition's high-water mark was applied before and is dropped
     fast   the mark stands still during the batch; inside it the greatest (position, offset) of a key wins.
            Right when a batch holds only stream events or only snapshot rows, ends at the mark, and no
            key's change of the greatest position was followed by another: its log did not begin again.
-    exact  the mark rises record by record, which costs one more shuffle. Needed when both are mixed,
-           since snapshot rows have no position of their own and only Kafka order can place them; and when
-           a batch ends below the mark it has reached, inside a redelivered tail: of two changes of a key
-           at one position (MariaDB, compressed binlogs) only the first may be there once more.
+    exact  the mark rises record by record, which costs one more shuffle. Needed in two cases. Snapshot rows
+           and stream events are mixed: only Kafka order can place a snapshot row, which has no position of
+           its own. Or the batch ends in the middle of a redelivery, below the mark that it reached: of two
+           changes of a key at one position (MariaDB, compressed binlogs) the first alone may be sent again.
 
 A value that the connector left out (`unavailable`) is the one of the key's image before. Batches without any
 don't pay for it; in others it is looked for in older changes of the batch, column by column, and what is not

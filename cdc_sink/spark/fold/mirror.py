@@ -55,8 +55,8 @@ class MirrorMode:
         if ledger.quarantined and "aside" not in new.columns:
             raise StateError(
                 self.target.where,
-                f"{ledger.quarantined} records of this table wait among the dead letters, and these changes "
-                "don't tell which keys are quarantined",
+                f"{ledger.quarantined} dead letters of this table wait, and `apply_changes` cannot tell "
+                "which keys they quarantine",
                 remedy="replay or release them with `cdc-sink dead-letters`, then run one batch of "
                 "`cdc-sink run --once`",
             )

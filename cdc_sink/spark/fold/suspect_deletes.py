@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cdc_sink.debezium.types.defaults import raw_sql
-from cdc_sink.debezium.types.mapping import set_aside
+from cdc_sink.debezium.types.mapping import null_if_bad
 from cdc_sink.errors import CdcSinkError, RecordError, RecordRef
 from cdc_sink.spark.fold.latest import Folded, FoldOptions
 from cdc_sink.spark.fold.ledger_filter import mark_sql
@@ -58,7 +58,7 @@ def filled_in_sql(schemas: WriterSchemas, columns: Sequence[Column]) -> str:
             tests[f"key.{quote(name)} IN ({_ZEROS.get(kind, '0')})"] = None
             given = None if field.default is None else raw_sql(field, field.default)
             if given is not None:
-                value = sources[name].sql(given, kind, fault=set_aside)
+                value = sources[name].sql(given, kind, fault=null_if_bad)
                 tests[f"key.{quote(name)} = CAST({value} AS {spark_type(kind)})"] = None
     return f"coalesce({' OR '.join(tests)}, false)" if tests else "false"
 

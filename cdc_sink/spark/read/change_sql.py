@@ -15,7 +15,7 @@ from cdc_sink.debezium.flattened import envelope_sql
 from cdc_sink.debezium.origin import BETWEEN, origin_sql, source_text_sql
 from cdc_sink.debezium.position import has_log_files, log_sql, of_log_sql, position_sql
 from cdc_sink.debezium.types.conversions import sent_type
-from cdc_sink.debezium.types.mapping import set_aside, unavailable_sql
+from cdc_sink.debezium.types.mapping import null_if_bad, unavailable_sql
 from cdc_sink.debezium.wire.confluent import framing_fault_sql
 from cdc_sink.spark.read.record_faults import FRAME, KEY, fault_sql
 from cdc_sink.sql import literal, quote
@@ -213,7 +213,7 @@ class Projection:
             reason = source.fault_reason(c.type) if source else None
             if source is not None and reason is not None:
                 value = f"v{i}.{row}.{quote(source.field.decoded_name)}"
-                bad = f"({source.sql(value, c.type, fault=set_aside)}) IS NULL"
+                bad = f"({source.sql(value, c.type, fault=null_if_bad)}) IS NULL"
                 text = literal(f"{faults.VALUE}|{c.name}: {reason}")
                 given = source.given(value)
                 found.append(f"CASE WHEN {given} IS NOT NULL AND {bad} THEN {text} END")
@@ -238,7 +238,7 @@ class Projection:
         sources = self.schemas.sources(i, self.columns)
         if self.schemas.envelopes[i].added is None and self.is_as_sent(sources):
             return f"v{i}.{name}"
-        fault = set_aside if self.sets_aside else None
+        fault = null_if_bad if self.sets_aside else None
         return self.filled(
             self.older(i)
             | self.own_source()

@@ -18,10 +18,10 @@ from cdc_sink.table.ledger.key_partitions import Placed
 
 # Above this many records a Kafka partition is read by several tasks; below it, one is cheaper.
 RECORDS_PER_TASK = 25_000
-# After every poll Spark asks for the topic's ends and with that forgets what was fetched ahead: a poll should
-# take a whole fetch (1 MiB). At the end of a topic that question waits behind a fetch for more records.
-# Records of a topic whose place tells, all partitions together, whether it grew before.
+# How many of a topic's oldest records are looked at: their places tell whether it grew before.
 OLDEST = 1_000
+# Spark asks for the end offsets after each poll, which discards what was fetched ahead. So one poll returns a
+# whole fetch (1 MiB), and a fetch at the topic's end waits 10 ms, not 500.
 FETCHING = {"kafka.max.poll.records": "4000", "kafka.fetch.max.wait.ms": "10"}
 
 

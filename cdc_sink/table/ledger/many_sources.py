@@ -74,7 +74,7 @@ class SourceFacts:
 
     newest_source_ts_ms: int | None = None
     newest_redelivered_ts_ms: int | None = None
-    newest_falling_ts_ms: int | None = None
+    newest_regression_ts_ms: int | None = None
     runs: tuple[SourcePosition, SourcePosition] | None = None
     keys: tuple[str, str] | None = None
 

@@ -13,9 +13,9 @@ Rules owned here:
 - It begins with a table's first batch where the topic's oldest records tell that it grew before: they lie
   where a smaller number of partitions put them. A record in the last partition proves that the connector was
   told.
-- It ends when all partitions are applied up to the ends they had at a moment when the connector surely knew:
-  whatever lies behind them was sent after all older changes of its key. Of a table of many sources, each has
-  a connector that must know.
+- It ends when every partition is applied up to a recorded end offset. The end offsets are taken once the
+  connector is known to use the new partitions. So any later record was sent after all older changes of its
+  key. Of a table of many sources, each connector must be known to use them.
 - The deletes of that time are remembered in a small table beside the target; see
   spark/fold/repartitioned_keys.py. The ledger names it: without it, or with another in its place, the
   table stops.

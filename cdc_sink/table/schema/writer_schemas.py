@@ -20,7 +20,7 @@ from cdc_sink.debezium.types.mapping import (
     column_type,
     convert_sql,
     given_sql,
-    set_aside,
+    null_if_bad,
     value_fault_reason,
 )
 from cdc_sink.debezium.types.unavailable import LEAVE_OUT_NULLS
@@ -197,7 +197,7 @@ class WriterSchemas:
         if given is None:
             return AddedColumn(None, is_unknown(field, connector), since)
         kind = column_type(field).iceberg
-        value = convert_sql(field, given, kind, fault=set_aside)
+        value = convert_sql(field, given, kind, fault=null_if_bad)
         return AddedColumn(f"CAST({value} AS {spark_type(kind)})", False, since)
 
     def sources(self, schema_id: int, columns: Sequence[Column]) -> dict[str, FieldMapping]:
