@@ -17,6 +17,7 @@ from cdc_sink.debezium.heartbeat import LONGEST_SILENCE_S, Heartbeat, silence
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.lease import Lease, QueryState
 from cdc_sink.table.ledger.ledger import Ledger, Totals
+from cdc_sink.table.ledger.offsets import Offsets, offsets_to_json
 
 Writer = Literal["alive", "unknown", "in trouble"]
 
@@ -36,8 +37,8 @@ class TableFacts:
     ledger: Ledger | None = None
     batch: Mapping[str, Any] | None = None
     lease: Lease | None = None
-    start_offsets: Mapping[int, int] | None = None
-    end_offsets: Mapping[int, int] | None = None
+    start_offsets: Offsets | None = None
+    end_offsets: Offsets | None = None
     cluster_id: str | None = None
     topic_id: str | None = None
     connectors: Mapping[str, Mapping[str, str]] | None = None
@@ -55,8 +56,8 @@ class TableStatus:
     lag_records: int | None
     freshness_s: float | None
     last_commit_ms: int | None
-    next_offsets: Mapping[int, int] | None
-    end_offsets: Mapping[int, int] | None
+    next_offsets: Offsets | None
+    end_offsets: Offsets | None
     totals: Totals | None
     quarantined: int | None
     batch: Mapping[str, Any] | None
@@ -85,8 +86,8 @@ class TableStatus:
             "lag_records": self.lag_records,
             "freshness_s": self.freshness_s,
             "last_commit_ms": self.last_commit_ms,
-            "next_offsets": _by_text(self.next_offsets),
-            "end_offsets": _by_text(self.end_offsets),
+            "next_offsets": offsets_to_json(self.next_offsets),
+            "end_offsets": offsets_to_json(self.end_offsets),
             "totals": None
             if self.totals is None
             else {"records": self.totals.records, **asdict(self.totals)},
@@ -226,9 +227,3 @@ def _freshness_s(lag: int | None, newest_source_ts_ms: Any, now_ms: int) -> floa
         return None
     # The source's clock may be ahead of ours.
     return float(max(0, now_ms - int(newest_source_ts_ms)) / 1000)
-
-
-def _by_text(offsets: Mapping[int, int] | None) -> dict[str, int] | None:
-    if offsets is None:
-        return None
-    return {str(partition): offset for partition, offset in sorted(offsets.items())}

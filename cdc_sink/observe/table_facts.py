@@ -23,6 +23,7 @@ from cdc_sink.observe.status import TableFacts
 from cdc_sink.table.lease import Lease
 from cdc_sink.table.ledger.history import TableSnapshot, find_ledger
 from cdc_sink.table.ledger.ledger import BATCH_KEY, LEDGER_KEY, Ledger
+from cdc_sink.table.ledger.offsets import Offsets
 
 Answer = TypeVar("Answer")
 
@@ -187,8 +188,8 @@ def _read_lease(pipeline: config.Pipeline, table: config.Table) -> Lease | None:
 @dataclass(frozen=True)
 class _Ends:
     topic_id: str | None
-    starts: Mapping[int, int]
-    ends: Mapping[int, int]
+    starts: Offsets
+    ends: Offsets
 
 
 def _read_ends(cluster: Cluster | CdcSinkError, topic: str) -> _Ends:

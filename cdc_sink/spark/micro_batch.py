@@ -38,7 +38,7 @@ from cdc_sink.table.faults import OP, POSITION, UNAVAILABLE_VALUE
 from cdc_sink.table.ledger.key_partitions import counts_before, elsewhere, not_hashed
 from cdc_sink.table.ledger.ledger import Ledger
 from cdc_sink.table.ledger.many_sources import Lanes
-from cdc_sink.table.ledger.offsets import OffsetRange
+from cdc_sink.table.ledger.offsets import OffsetRange, Offsets
 from cdc_sink.table.ledger.one_source import require_roles, require_same_schemas
 from cdc_sink.table.ledger.repartitioning import Moving, grown_before
 from cdc_sink.table.plan import NEW_LOG_REMEDY, BatchFacts
@@ -278,9 +278,7 @@ class MicroBatchWriter:
         except JOB_FAILED as failed:
             raise self._explain(letters, failed) from failed
 
-    def _span(
-        self, columns: Sequence[Column], first: Mapping[int, int], end: Mapping[int, int]
-    ) -> DataFrame:
+    def _span(self, columns: Sequence[Column], first: Offsets, end: Offsets) -> DataFrame:
         records = self.topic.span(first, end)
         self._learn(records)
         return self._decode_tolerantly(records, columns)

@@ -17,7 +17,7 @@ from cdc_sink.table.faults import FAULTS, TIE
 from cdc_sink.table.ledger import many_sources
 from cdc_sink.table.ledger.ledger import Ledger, Totals
 from cdc_sink.table.ledger.many_sources import SourceFacts
-from cdc_sink.table.ledger.offsets import NOT_APPLIED
+from cdc_sink.table.ledger.offsets import NOT_APPLIED, Offsets
 from cdc_sink.table.ledger.one_source import require_no_more, require_one_origin
 from cdc_sink.table.ledger.source_snapshot import Before, Policy, Reads, next_run
 from cdc_sink.table.schema.computed_columns import Ids, SentColumns, read_only_after
@@ -59,7 +59,7 @@ class BatchFacts:
     overtaken_keys: int
     ends_redelivered: bool
     highest_partition: int | None
-    next_offsets: Mapping[int, int]
+    next_offsets: Offsets
     high_water: Mapping[int, SourcePosition]
     schema_ids: tuple[int, ...]
     newest_source_ts_ms: int | None
@@ -143,9 +143,7 @@ class Plan:
     step: Step
     ledger: Ledger
 
-    def with_run(
-        self, before: Ledger, facts: BatchFacts, ends: Callable[[], Mapping[int, int]]
-    ) -> Plan:
+    def with_run(self, before: Ledger, facts: BatchFacts, ends: Callable[[], Offsets]) -> Plan:
         """The same, with a ledger that knows the newest source snapshot after the batch.
 
         One of many sources has no such rule: see many_sources.py.
@@ -176,7 +174,7 @@ class Plan:
         found = read_only_after(before.read_only, held, sent, ids, where)
         return Plan(self.step, replace(self.ledger, read_only=found))
 
-    def up_to(self, end: Mapping[int, int]) -> Plan:
+    def up_to(self, end: Offsets) -> Plan:
         """The same, with a ledger that has all offsets below `end`, also those that no record has.
 
         A batch without new records is noted when it moves the ledger: behind it lie transaction markers, or

@@ -16,6 +16,7 @@ from cdc_sink.debezium.types.mapping import column_type
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.table.ledger.ledger import Ledger
 from cdc_sink.table.ledger.many_sources import SOURCE_COLUMN
+from cdc_sink.table.ledger.offsets import Offsets
 from cdc_sink.table.ledger.one_table import topic_gone
 from cdc_sink.table.ledger.stream_identity import StreamIdentity
 from cdc_sink.table.schema.columns import Column, require_distinct
@@ -63,8 +64,8 @@ class TopicReading:
     """A topic and its ends, as the cluster told them."""
 
     topic_id: str
-    start_offsets: Mapping[int, int]
-    end_offsets: Mapping[int, int]
+    start_offsets: Offsets
+    end_offsets: Offsets
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -165,7 +166,7 @@ def _check_oldest(where: str, topic: TopicReading, ledger: Ledger | None) -> Ite
         )
 
 
-def _offsets(offsets: Mapping[int, int]) -> str:
+def _offsets(offsets: Offsets) -> str:
     return ", ".join(f"{number}@{offset}" for number, offset in sorted(offsets.items()))
 
 

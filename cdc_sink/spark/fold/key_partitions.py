@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from cdc_sink.spark.fold.ledger_filter import offset_sql
 from cdc_sink.table.ledger.key_partitions import Placed
+from cdc_sink.table.ledger.offsets import Offsets
 
 
 @dataclass
@@ -27,7 +28,7 @@ class KeyPartitions:
         records: DataFrame,
         partitions: int,
         before: Collection[int],
-        next_offsets: Mapping[int, int],
+        next_offsets: Offsets,
     ) -> DataFrame:
         """The same records; runs nothing.
 

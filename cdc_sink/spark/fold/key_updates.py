@@ -32,6 +32,7 @@ from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.sql import literal, quote
 from cdc_sink.table.ledger.ledger import Ledger
 from cdc_sink.table.ledger.many_sources import Lanes
+from cdc_sink.table.ledger.offsets import Offsets
 
 IS_HALF = "op = 'c' AND size(unavailable) > 0 AND old_key IS NOT NULL AND aside IS NULL"
 OLDER_SNAPSHOTS = 5
@@ -44,7 +45,6 @@ SMALL_BYTES = (
 _LACKS = "is_half AND size(unavailable) > 0"
 _ASKS = f"{_LACKS} AND place IS NOT NULL"
 
-Offsets = Mapping[int, int]
 Marks = Mapping[int, SourcePosition]
 
 

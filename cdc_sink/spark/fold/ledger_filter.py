@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.spark.fold.batch_facts import IS_STREAM
+from cdc_sink.table.ledger.offsets import Offsets
 
 
-def offset_sql(offsets: Mapping[int, int], partition: str = "partition") -> str:
+def offset_sql(offsets: Offsets, partition: str = "partition") -> str:
     """The offset of a row's partition; null for a partition that has none."""
     return _by_partition({p: f"{o}L" for p, o in offsets.items()}, partition)
 

@@ -22,6 +22,7 @@ from cdc_sink.spark.read.record_faults import fault_sql
 from cdc_sink.sql import quote
 from cdc_sink.table.faults import TIE
 from cdc_sink.table.ledger.key_partitions import Placed
+from cdc_sink.table.ledger.offsets import Offsets
 from cdc_sink.table.ledger.repartitioning import Moving
 from cdc_sink.table.schema.computed_columns import SentColumns
 
@@ -37,7 +38,7 @@ class TopicState:
 
     partitions: int
     key_schema_ids: tuple[int, ...]
-    ends: Callable[[], Mapping[int, int]]
+    ends: Callable[[], Offsets]
     log: str | None = None
     fingerprints: Mapping[int, str] = field(default_factory=dict)
     grew: Moving | None = None

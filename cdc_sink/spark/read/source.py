@@ -15,6 +15,7 @@ from cdc_sink.config import Target
 from cdc_sink.debezium.wire.other_framings import HEADER_WIRES
 from cdc_sink.errors import StateError
 from cdc_sink.table.ledger.key_partitions import Placed
+from cdc_sink.table.ledger.offsets import Offsets, offsets_to_json
 
 # Above this many records a Kafka partition is read by several tasks; below it, one is cheaper.
 RECORDS_PER_TASK = 25_000
@@ -36,10 +37,10 @@ class Topic(Protocol):
     def whole(self, records: DataFrame) -> DataFrame:
         """The records of a batch once more."""
 
-    def span(self, first: Mapping[int, int], end: Mapping[int, int]) -> DataFrame:
+    def span(self, first: Offsets, end: Offsets) -> DataFrame:
         """The records between two offsets of each partition, as far as they are there."""
 
-    def starts(self) -> Mapping[int, int]:
+    def starts(self) -> Offsets:
         """The offset of the oldest record of each partition."""
 
     def oldest(self) -> list[Placed]:
@@ -48,7 +49,7 @@ class Topic(Protocol):
     def partitions(self) -> int:
         """How many partitions it has now."""
 
-    def ends(self) -> Mapping[int, int]:
+    def ends(self) -> Offsets:
         """The offset the next record of each partition will get."""
 
 
@@ -65,13 +66,13 @@ class KafkaTopic:
         ends = records.groupBy("partition").agg(F.min("offset"), F.max("offset")).collect()
         return self._read({row[0]: (row[1], row[2] + 1) for row in ends})
 
-    def span(self, first: Mapping[int, int], end: Mapping[int, int]) -> DataFrame:
+    def span(self, first: Offsets, end: Offsets) -> DataFrame:
         """The records between two offsets of each partition, as far as they are there."""
         now = self.ends()
         spans = {p: (first.get(p, 0), min(now[p], offset)) for p, offset in end.items()}
         return self._read({p: (begin, stop) for p, (begin, stop) in spans.items() if begin < stop})
 
-    def starts(self) -> Mapping[int, int]:
+    def starts(self) -> Offsets:
         """The offset of the oldest record of each partition."""
         return self.cluster.start_offsets(self.target.table.topic)
 
@@ -102,14 +103,14 @@ class KafkaTopic:
             )
         return topic.partitions
 
-    def ends(self) -> Mapping[int, int]:
+    def ends(self) -> Offsets:
         """The offset the next record of each partition will get."""
         return self.cluster.end_offsets(self.target.table.topic)
 
     def _read(self, spans: Mapping[int, tuple[int, int]]) -> DataFrame:
         topic = self.target.table.topic
-        first = {str(p): begin for p, (begin, _) in spans.items()}
-        end = {str(p): stop for p, (_, stop) in spans.items()}
+        first = offsets_to_json({p: begin for p, (begin, _) in spans.items()})
+        end = offsets_to_json({p: stop for p, (_, stop) in spans.items()})
         reader = self.spark.read.format("kafka").options(**reader_options(self.target))
         return (
             reader.option("assign", json.dumps({topic: sorted(spans)}))
@@ -125,9 +126,7 @@ class KafkaTopic:
         )
 
 
-def read_records(
-    spark: SparkSession, target: Target, next_offsets: Mapping[int, int] | None
-) -> DataFrame:
+def read_records(spark: SparkSession, target: Target, next_offsets: Offsets | None) -> DataFrame:
     """Stream the records of the target's topic.
 
     In:  `next_offsets` of the table's ledger, every partition named, or None to begin at the earliest record.
@@ -150,7 +149,7 @@ def read_records(
     )
 
 
-def _starting(target: Target, next_offsets: Mapping[int, int] | None) -> str:
+def _starting(target: Target, next_offsets: Offsets | None) -> str:
     if next_offsets is None:
         return "earliest"
-    return json.dumps({target.table.topic: {str(p): o for p, o in next_offsets.items()}})
+    return json.dumps({target.table.topic: offsets_to_json(next_offsets)})

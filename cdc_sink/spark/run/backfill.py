@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 import structlog
@@ -28,6 +27,7 @@ from cdc_sink.spark.run.session import activate, create_session, require_session
 from cdc_sink.spark.run.span import Span
 from cdc_sink.spark.run.table_query import Clients, TableQuery, require_no_stream
 from cdc_sink.table.ledger.ledger import LEDGER_KEY, Ledger
+from cdc_sink.table.ledger.offsets import Offsets, ahead_of, offsets_from_json, offsets_to_json
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cdc_sink.backfill")
 
@@ -46,9 +46,7 @@ class BackfillState:
     @property
     def span(self) -> Span:
         """The offsets to read."""
-        return Span(
-            {int(p): o for p, o in self.first.items()}, {int(p): o for p, o in self.end.items()}
-        )
+        return Span(offsets_from_json(self.first), offsets_from_json(self.end))
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def backfill(
     table: str,
     *,
     into: str | None = None,
-    from_offsets: Mapping[int, int] | None = None,
+    from_offsets: Offsets | None = None,
     spark: SparkSession | None = None,
 ) -> BackfillReport:
     """Rebuild a table from its topic, up to the end the topic has now.
@@ -108,7 +106,7 @@ def _begin_or_go_on(
     spark: SparkSession,
     services: Clients,
     target: Target,
-    from_offsets: Mapping[int, int] | None,
+    from_offsets: Offsets | None,
 ) -> BackfillState:
     """The span of a run that was killed, else a new one: from the table's ledger, or the oldest record.
 
@@ -132,7 +130,7 @@ def _begin_or_go_on(
 def _new_state(
     services: Clients,
     target: Target,
-    from_offsets: Mapping[int, int] | None,
+    from_offsets: Offsets | None,
     ledger: Ledger | None,
 ) -> BackfillState:
     topic = target.table.topic
@@ -142,15 +140,13 @@ def _new_state(
         _require_no_gap(from_offsets, ledger, target)
         first = {p: max(o, ledger.next_offsets.get(p, 0)) for p, o in first.items()}
     return BackfillState(
-        {str(p): first.get(p, 0) for p in end},
-        {str(p): o for p, o in end.items()},
+        offsets_to_json({p: first.get(p, 0) for p in end}) or {},
+        offsets_to_json(end) or {},
         ledger.stream.query_id if ledger else None,
     )
 
 
-def _require_same_begin(
-    state: BackfillState, target: Target, from_offsets: Mapping[int, int] | None
-) -> None:
+def _require_same_begin(state: BackfillState, target: Target, from_offsets: Offsets | None) -> None:
     if from_offsets is not None and from_offsets != state.span.first:
         raise ConfigError(
             target.where,
@@ -159,8 +155,8 @@ def _require_same_begin(
         )
 
 
-def _require_no_gap(from_offsets: Mapping[int, int] | None, ledger: Ledger, target: Target) -> None:
-    gap = {p: o for p, o in (from_offsets or {}).items() if o > ledger.next_offsets.get(p, 0)}
+def _require_no_gap(from_offsets: Offsets | None, ledger: Ledger, target: Target) -> None:
+    gap = ahead_of(from_offsets or {}, ledger.next_offsets)
     if gap:
         raise ConfigError(
             target.where,

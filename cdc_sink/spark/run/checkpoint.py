@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from pyspark.sql import SparkSession
 from cdc_sink.config import Target
 from cdc_sink.errors import StateError
 from cdc_sink.table.ledger.ledger import Ledger
-from cdc_sink.table.ledger.offsets import gap_error, parse_offsets
+from cdc_sink.table.ledger.offsets import Offsets, ahead_of, gap_error, parse_offsets
 from cdc_sink.table.ledger.one_table import GONE_REMEDY, OneTable
 from cdc_sink.table.ledger.stream_identity import StreamIdentity
 
@@ -184,12 +183,12 @@ def resume_offsets(files: Files, checkpoint: str) -> dict[int, int]:
     return parse_offsets(text) or {} if text else {}
 
 
-def require_not_ahead(resumed: Mapping[int, int], ledger: Ledger, target: Target) -> None:
+def require_not_ahead(resumed: Offsets, ledger: Ledger, target: Target) -> None:
     """Refuse a checkpoint that says more was applied than the table's ledger does.
 
     Raises: StateError; so it is after a rollback of the table.
     """
-    ahead = {p: o for p, o in sorted(resumed.items()) if o > ledger.next_offsets.get(p, 0)}
+    ahead = ahead_of(resumed, ledger.next_offsets)
     if ahead:
         raise gap_error(ahead, ledger.next_offsets, target.where, "the checkpoint goes on")
 
@@ -239,8 +238,7 @@ def set_unfit_aside(
     kept = read_identity(files, target)
     own_id = files.read(f"{target.checkpoint}/metadata")
     resumed = resume_offsets(files, target.checkpoint)
-    reached = ledger.next_offsets if ledger else {}
-    is_ahead = any(o > reached.get(p, 0) for p, o in resumed.items())
+    is_ahead = bool(ahead_of(resumed, ledger.next_offsets if ledger else {}))
     is_other = kept is not None and (
         own_id is None
         or kept["query_id"] != json.loads(own_id)["id"]

@@ -19,7 +19,7 @@ from cdc_sink.spark.run.offset_log import log_of_running
 from cdc_sink.spark.run.session import require_session
 from cdc_sink.spark.run.table_query import Clients, stream_of
 from cdc_sink.spark.write.sink import NeedsQuarantine, Sink
-from cdc_sink.table.ledger.repartitioning import with_partitions
+from cdc_sink.table.ledger.offsets import including
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
 _sinks: dict[tuple[str, str], tuple[str, Sink]] = {}
@@ -56,7 +56,7 @@ def read_changes(spark: SparkSession, table: Target) -> DataFrame:
     ledger = iceberg.ledger() if iceberg else None
     applied = None
     if ledger is not None:
-        applied = with_partitions(ledger.next_offsets, services.cluster.end_offsets(topic))
+        applied = including(ledger.next_offsets, services.cluster.end_offsets(topic))
     records = read_records(spark, table, applied)
     return decode(records, schemas, schemas.extend(iceberg.columns() if iceberg else ()))
 

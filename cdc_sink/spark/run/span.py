@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
+
+from cdc_sink.table.ledger.offsets import Offsets, reaches
 
 
 @dataclass(frozen=True)
 class Span:
     """Which offsets a query reads, by partition; None means from the ledger or earliest, and no end."""
 
-    first: Mapping[int, int] | None = None
-    end: Mapping[int, int] | None = None
+    first: Offsets | None = None
+    end: Offsets | None = None
 
     def cut(self, records: DataFrame) -> DataFrame:
         """Leave out what lies at or behind the end."""
@@ -22,13 +23,13 @@ class Span:
         below = " OR ".join(f"(partition = {p} AND offset < {o})" for p, o in self.end.items())
         return records.where(below or "false")
 
-    def within(self, offsets: Mapping[int, int]) -> dict[int, int]:
+    def within(self, offsets: Offsets) -> dict[int, int]:
         """Offsets, none of them behind the end; partitions that came later are left out."""
         end = self.end
         if end is None:
             return dict(offsets)
         return {p: min(o, end[p]) for p, o in offsets.items() if p in end}
 
-    def is_reached(self, offsets: Mapping[int, int]) -> bool:
+    def is_reached(self, offsets: Offsets) -> bool:
         """All that was to be read lies below these offsets."""
-        return self.end is not None and all(offsets.get(p, 0) >= o for p, o in self.end.items())
+        return self.end is not None and reaches(offsets, self.end)

@@ -42,8 +42,8 @@ from cdc_sink.spark.write.left_over_rows import settle
 from cdc_sink.spark.write.sink import Sink
 from cdc_sink.table.lease import LeaseState, QueryState
 from cdc_sink.table.ledger.ledger import LEDGER_KEY, Ledger
+from cdc_sink.table.ledger.offsets import including
 from cdc_sink.table.ledger.one_table import OneTable, require_whole_topic, topic_gone
-from cdc_sink.table.ledger.repartitioning import with_partitions
 from cdc_sink.table.ledger.stream_identity import StreamIdentity
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("cdc_sink.query")
@@ -248,7 +248,7 @@ class TableQuery:
             settle(self.spark, self.target)
         offsets = OffsetLog(files, self.target.checkpoint, self.target.where)
         writer = _Batches(self, stream, partitions, one_table, offsets)
-        applied = with_partitions(ledger.next_offsets, partitions) if ledger else None
+        applied = including(ledger.next_offsets, partitions) if ledger else None
         first = self.span.first or applied
         records = read_records(self.spark, self.target, first)
         writing = (

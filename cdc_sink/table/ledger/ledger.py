@@ -16,7 +16,8 @@ from cdc_sink.debezium.origin import Origin
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import StateError
 from cdc_sink.table.ledger.many_sources import KnownSource, lanes_of
-from cdc_sink.table.ledger.repartitioning import Moving, next_moving, with_partitions
+from cdc_sink.table.ledger.offsets import Offsets, including, offsets_from_json, offsets_to_json
+from cdc_sink.table.ledger.repartitioning import Moving, next_moving
 from cdc_sink.table.ledger.source_snapshot import Run
 from cdc_sink.table.ledger.stream_identity import StreamIdentity
 
@@ -63,7 +64,7 @@ class Ledger:
     """
 
     stream: StreamIdentity
-    next_offsets: Mapping[int, int]
+    next_offsets: Offsets
     high_water: Mapping[int, SourcePosition] = field(default_factory=dict)
     schema_ids: tuple[int, ...] = ()
     newest_source_ts_ms: int | None = None
@@ -85,7 +86,7 @@ class Ledger:
         cls,
         stream: StreamIdentity,
         partitions: Iterable[int],
-        first: Mapping[int, int] | None = None,
+        first: Offsets | None = None,
     ) -> Ledger:
         """The first ledger of a new table: nothing applied yet, every partition named.
 
@@ -99,7 +100,7 @@ class Ledger:
 
     def advanced(
         self,
-        next_offsets: Mapping[int, int],
+        next_offsets: Offsets,
         high_water: Mapping[int, SourcePosition],
         schema_ids: Iterable[int],
         newest_source_ts_ms: int | None = None,
@@ -129,7 +130,7 @@ class Ledger:
         self,
         partitions: int,
         key_schema_ids: Iterable[int],
-        ends: Callable[[], Mapping[int, int]],
+        ends: Callable[[], Offsets],
         log: str | None = None,
     ) -> Ledger:
         """The ledger at the begin of a batch: it knows the topic's partitions and the schemas of its keys.
@@ -147,7 +148,7 @@ class Ledger:
         )
         return replace(
             self,
-            next_offsets=with_partitions(self.next_offsets, range(partitions)),
+            next_offsets=including(self.next_offsets, range(partitions)),
             key_schema_ids=tuple(sorted({*self.key_schema_ids, *new})),
             moving=moving,
             log=self.log or log,
@@ -228,7 +229,7 @@ class Ledger:
             {
                 "version": VERSION,
                 **asdict(self.stream),
-                "next_offsets": {str(p): o for p, o in sorted(self.next_offsets.items())},
+                "next_offsets": offsets_to_json(self.next_offsets),
                 "high_water": {str(p): [m.hi, m.lo] for p, m in sorted(self.high_water.items())},
                 "schema_ids": list(self.schema_ids),
                 "newest_source_ts_ms": self.newest_source_ts_ms,
@@ -260,7 +261,7 @@ class Ledger:
             if version == VERSION:
                 return cls(
                     StreamIdentity(**{one.name: seen[one.name] for one in fields(StreamIdentity)}),
-                    next_offsets={int(p): o for p, o in seen["next_offsets"].items()},
+                    next_offsets=offsets_from_json(seen["next_offsets"]) or {},
                     high_water={int(p): SourcePosition(*m) for p, m in seen["high_water"].items()},
                     schema_ids=tuple(seen["schema_ids"]),
                     newest_source_ts_ms=seen.get("newest_source_ts_ms"),

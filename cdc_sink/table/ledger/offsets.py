@@ -1,4 +1,4 @@
-"""Which offsets a micro-batch reads, and whether they go on where the table's ledger ends.
+"""Offsets by partition; which of them a micro-batch reads, and whether they go on where the ledger ends.
 
 Rules owned here:
 - The range of a batch is what Spark's own offset log says, never what was seen in its records: a topic has
@@ -11,22 +11,50 @@ Rules owned here:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cdc_sink.errors import StateError
 
 NOT_APPLIED = "the batch was not applied, its offsets were not committed"
 
+# Of each partition one offset: the first that is not applied, or not read, or not there yet.
+Offsets = Mapping[int, int]
+
+
+def including(offsets: Offsets, partitions: Iterable[int]) -> dict[int, int]:
+    """Name every partition: of those that came later nothing was applied yet."""
+    return {p: offsets.get(p, 0) for p in sorted({*offsets, *partitions})}
+
+
+def ahead_of(offsets: Offsets, others: Offsets) -> dict[int, int]:
+    """Those that are greater than in `others`, by partition."""
+    return {p: o for p, o in sorted(offsets.items()) if o > others.get(p, 0)}
+
+
+def reaches(offsets: Offsets, ends: Offsets) -> bool:
+    """Whether no end lies behind them."""
+    return not ahead_of(ends, offsets)
+
+
+def offsets_to_json(offsets: Offsets | None) -> dict[str, int] | None:
+    """Render as JSON has them: by the partition's number as text; None stays None."""
+    return None if offsets is None else {str(p): o for p, o in sorted(offsets.items())}
+
+
+def offsets_from_json(seen: Mapping[str, int] | None) -> dict[int, int] | None:
+    """Read what `offsets_to_json` made. Raises: ValueError for a partition that is no number."""
+    return None if seen is None else {int(p): o for p, o in seen.items()}
+
 
 @dataclass(frozen=True)
 class OffsetRange:
     """What one micro-batch reads, by partition: the first offset, and the one behind the last."""
 
-    first: Mapping[int, int]
-    end: Mapping[int, int]
+    first: Offsets
+    end: Offsets
 
-    def up_to(self, end: Mapping[int, int] | None) -> OffsetRange:
+    def up_to(self, end: Offsets | None) -> OffsetRange:
         """The same, cut at an end that the whole query has; None for no such end."""
         if end is None:
             return self
@@ -46,19 +74,17 @@ def parse_offsets(text: str) -> dict[int, int] | None:
         return None
 
 
-def require_continuous(batch: OffsetRange, next_offsets: Mapping[int, int], where: str) -> None:
+def require_continuous(batch: OffsetRange, next_offsets: Offsets, where: str) -> None:
     """Refuse a batch that begins behind the ledger's next offset.
 
     Raises: StateError.
     """
-    gap = {p: o for p, o in sorted(batch.first.items()) if o > next_offsets.get(p, 0)}
+    gap = ahead_of(batch.first, next_offsets)
     if gap:
         raise gap_error(gap, next_offsets, where, "the batch begins")
 
 
-def gap_error(
-    begins: Mapping[int, int], next_offsets: Mapping[int, int], where: str, saw: str
-) -> StateError:
+def gap_error(begins: Offsets, next_offsets: Offsets, where: str, saw: str) -> StateError:
     """Reading would go on behind what the table holds; `begins` names the partitions where it would."""
     partition, offset = next(iter(begins.items()))
     return StateError(

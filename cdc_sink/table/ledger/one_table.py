@@ -6,11 +6,11 @@ and all older rows would be missing without a word.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cdc_sink.errors import StateError
-from cdc_sink.table.ledger.offsets import NOT_APPLIED
+from cdc_sink.table.ledger.offsets import NOT_APPLIED, Offsets
 
 GONE_REMEDY = (
     "restore or register the table; or start once with `cdc-sink run --take-over`: it makes a new table from "
@@ -65,7 +65,7 @@ def topic_gone(where: str, topic: str, records: int) -> StateError:
     )
 
 
-def require_whole_topic(where: str, topic: str, starts: Mapping[int, int]) -> None:
+def require_whole_topic(where: str, topic: str, starts: Offsets) -> None:
     """Refuse to make a lost table anew from a topic that has lost its oldest records. Raises: StateError."""
     if any(starts.values()):
         raise StateError(

@@ -28,15 +28,20 @@ Source: Kafka's default partitioner hashes key bytes; a source task has one prod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cdc_sink.errors import StateError
-from cdc_sink.table.ledger.offsets import NOT_APPLIED
+from cdc_sink.table.ledger.offsets import (
+    NOT_APPLIED,
+    Offsets,
+    offsets_from_json,
+    offsets_to_json,
+    reaches,
+)
 
 IN_LEDGER = "ledger"
-Offsets = Mapping[int, int]
 
 
 @dataclass(frozen=True)
@@ -74,14 +79,13 @@ class Moving:
         """Say whether all older changes are applied. In: `next_offsets` of the ledger."""
         if self.until is None:
             return False
-        return all(next_offsets.get(p, 0) >= offset for p, offset in self.until.items())
+        return reaches(next_offsets, self.until)
 
     def to_json(self) -> dict[str, Any]:
         """Render as part of the ledger."""
-        until = None if self.until is None else {str(p): o for p, o in self.until.items()}
         return {
             "grown_from": self.grown_from,
-            "until": until,
+            "until": offsets_to_json(self.until),
             "once": self.once,
             "deletes": self.deletes,
             "placed_by": self.placed_by,
@@ -90,10 +94,9 @@ class Moving:
     @classmethod
     def from_json(cls, seen: Mapping[str, Any]) -> Moving:
         """Read what `to_json` wrote."""
-        until = seen["until"]
         return cls(
             seen["grown_from"],
-            None if until is None else {int(p): o for p, o in until.items()},
+            offsets_from_json(seen["until"]),
             seen.get("once", False),
             # Once they were in the ledger itself: no table has them.
             IN_LEDGER if seen.get("deleted") else seen.get("deletes"),
@@ -142,8 +145,3 @@ def next_moving(
         new = range(moving.grown_from, partitions)
         return replace(moving, until=ends()) if is_met(new) else moving
     return None if moving.is_over(next_offsets) else moving
-
-
-def with_partitions(next_offsets: Offsets, partitions: Iterable[int]) -> dict[int, int]:
-    """Name every partition: of those that came later nothing was applied yet."""
-    return {p: next_offsets.get(p, 0) for p in sorted({*next_offsets, *partitions})}

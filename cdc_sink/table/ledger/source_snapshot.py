@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import StateError
+from cdc_sink.table.ledger.offsets import Offsets, offsets_from_json, offsets_to_json, reaches
 
 Policy = Literal["delete", "keep", "stop"]
 # Debezium's words for rows of a run, and for the last one of a table.
@@ -59,7 +60,7 @@ class Reads:
     """
 
     position: SourcePosition
-    first: Mapping[int, int]
+    first: Offsets
     least: SourcePosition
     ends: tuple[SourcePosition, SourcePosition] | None = None
     least_stream: SourcePosition | None = None
@@ -74,26 +75,26 @@ class Run:
     """
 
     position: SourcePosition
-    first: Mapping[int, int]
+    first: Offsets
     over: Over
-    ends: Mapping[int, int] | None = None
+    ends: Offsets | None = None
     is_torn: bool = False
     outcome: Outcome | None = None
     rows: int = 0
 
-    def is_due(self, next_offsets: Mapping[int, int]) -> bool:
+    def is_due(self, next_offsets: Offsets) -> bool:
         """Whole, and nothing was decided over what it does not name."""
         if self.ends is None or self.outcome is not None:
             return False
-        return all(next_offsets.get(p, 0) >= end for p, end in self.ends.items())
+        return reaches(next_offsets, self.ends)
 
     def to_json(self) -> dict[str, Any]:
         """Render as part of the ledger."""
         return {
             "position": [self.position.hi, self.position.lo],
-            "first": {str(p): o for p, o in sorted(self.first.items())},
+            "first": offsets_to_json(self.first),
             "over": self.over.value,
-            "ends": None if self.ends is None else {str(p): o for p, o in self.ends.items()},
+            "ends": offsets_to_json(self.ends),
             "is_torn": self.is_torn,
             "outcome": self.outcome and self.outcome.value,
             "rows": self.rows,
@@ -104,12 +105,11 @@ class Run:
         """Read what `to_json` made."""
         if seen is None:
             return None
-        ends = seen["ends"]
         return cls(
             position=SourcePosition(*seen["position"]),
-            first={int(p): o for p, o in seen["first"].items()},
+            first=offsets_from_json(seen["first"]) or {},
             over=Over(seen["over"]),
-            ends=None if ends is None else {int(p): o for p, o in ends.items()},
+            ends=offsets_from_json(seen["ends"]),
             is_torn=seen["is_torn"],
             outcome=seen["outcome"] and Outcome(seen["outcome"]),
             rows=seen["rows"],
@@ -133,7 +133,7 @@ def is_earlier(one: SourcePosition, other: SourcePosition) -> bool:
 
 
 def next_run(
-    before: Before, reads: Reads | None, *, has_letters: bool, ends: Callable[[], Mapping[int, int]]
+    before: Before, reads: Reads | None, *, has_letters: bool, ends: Callable[[], Offsets]
 ) -> Run | None:
     """The newest run after a batch.
 
