@@ -110,7 +110,7 @@ def _session(pipeline: Pipeline) -> dict[str, str]:
 
 def _plan(target: Target, registry: RegistryClient) -> TablePlan:
     _require_registered(target)
-    table = load_table(target.pipeline.catalog, target.where)
+    table = load_table(target.pipeline.catalog, target.name)
     found = None if table is None else read_ledger(table)
     versions = _read_versions(target, registry, found[0].schema_ids if found else ())
     current = () if table is None else columns_of(table)
@@ -151,7 +151,7 @@ def _read_versions(target: Target, registry: RegistryClient, written: tuple[int,
     values, keys = registry.versions(f"{topic}-value"), registry.versions(f"{topic}-key")
     if not values or not (keys or target.table.mode.keeps_events):
         raise ConfigError(
-            target.where,
+            target.name,
             f"the registry has no schema under {topic}-key and {topic}-value yet",
             remedy="start the connector and let it write its first record",
         )
@@ -168,7 +168,7 @@ def _require_registered(target: Target) -> None:
     """
     if target.table.wire == "json":
         raise ConfigError(
-            target.where,
+            target.name,
             "under `wire: json` schemas are in the records, no registry has them",
             remedy="use Avro converters, or look at what `cdc-sink run` makes of the records",
         )

@@ -229,8 +229,8 @@ class Target:
     table: Table
 
     @property
-    def where(self) -> str:
-        """The target as errors and logs name it, such as `shop.customers`."""
+    def name(self) -> str:
+        """The table as people, errors and logs name it, such as `shop.customers`."""
         return self.table.name
 
     @property

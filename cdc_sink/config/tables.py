@@ -137,12 +137,11 @@ class TableSettings(Frozen):
         "columns, or nothing (the table stops; a dropped column still turns null); default additive: "
         "nothing stored is lost by it",
     )
-    on_incompatible: Literal["stop", "second_column", "text"] = Field(
+    on_incompatible: Literal["stop", "second_column"] = Field(
         default="stop",
-        description="a source column's new type that the table's column can't hold: stop the table; "
-        "write it to a second column `name__type` from then on, `name` being null; or write its exact "
-        "text to `name` if that is a string already, else to a second column `name__string`; default "
-        "stop: which one readers can use is for you to say",
+        description="what becomes of values when a source column gets a type that the table's column can't "
+        "hold: stop, the table stops; second_column, they go to a second column `name__type`, and `name` is "
+        "null in their rows; default stop: whether readers can use two columns is for you to say",
     )
     generation: int = Field(
         default=0,

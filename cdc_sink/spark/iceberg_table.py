@@ -87,7 +87,7 @@ class IcebergTable:
                     return None
                 raise
         if java.schema().findField(OLD_FIELD) is not None:
-            raise old_form(target.where)
+            raise old_form(target.name)
         return cls(target, spark, java, jvm)
 
     @property
@@ -151,7 +151,7 @@ class IcebergTable:
         """
         found = self.found_ledger()
         if found is not None and self.target.table.foreign_commits == "stop":
-            found.require_own(self.target.where, self.target.table.name)
+            found.require_own(self.target.name, self.target.table.name)
         return found.ledger if found else None
 
     def found_ledger(self) -> FoundLedger | None:
@@ -161,7 +161,7 @@ class IcebergTable:
         """
         copied = self.java.properties().get(LEDGER_KEY)
         text = None if copied is None else str(copied)
-        return find_ledger(map(_told, self._ancestry()), text, self.target.where)
+        return find_ledger(map(_told, self._ancestry()), text, self.target.name)
 
     def keep_copy(self) -> None:
         """Bring the ledger's copy in the table's properties up to date; once more changes nothing."""
@@ -181,7 +181,7 @@ class IcebergTable:
         """The newest snapshots that have a ledger, the current one first: snapshot id and ledger."""
         texts = ((one, one.summary().get(LEDGER_KEY)) for one in self._ancestry())
         for snapshot, text in islice((pair for pair in texts if pair[1] is not None), most):
-            yield int(snapshot.snapshotId()), Ledger.from_json(str(text), self.target.where)
+            yield int(snapshot.snapshotId()), Ledger.from_json(str(text), self.target.name)
 
     def rows_at(self, snapshot_id: int | None) -> DataFrame:
         """The table's rows as of one of its snapshots, with the columns as that snapshot named them."""
@@ -252,7 +252,7 @@ class IcebergTable:
         parent = snapshot.parentId()
         if (None if parent is None else int(parent)) != pinned:
             raise CommitConflictError(
-                self.target.where,
+                self.target.name,
                 "another commit reached the table first",
                 data="neither rows nor ledger were changed",
                 remedy="nothing: it is tried again; if this goes on, look for a second writer",

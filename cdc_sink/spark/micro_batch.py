@@ -104,7 +104,7 @@ class MicroBatchWriter:
             raise self._explain(records, failed) from failed
         if isinstance(applied, NeedsQuarantine):
             raise StateError(
-                self.sink.target.where,
+                self.sink.target.name,
                 "a TRUNCATE in this batch removed the rows that hold values which the connector left out",
                 data="the batch was not applied, its offsets were not committed",
                 remedy="rebuild the table with `cdc-sink backfill` after a new source snapshot",
@@ -305,7 +305,7 @@ class MicroBatchWriter:
         count = len(some.values) + len(some.keys)
         if count > MOST_SCHEMAS:
             raise SchemaError(
-                self.sink.target.where,
+                self.sink.target.name,
                 f"one batch holds records of {count} writer schemas, more than {MOST_SCHEMAS}",
                 data="the batch was not applied, its offsets were not committed",
                 remedy="look for a producer that registers a schema per record; else lower "
@@ -336,7 +336,7 @@ class MicroBatchWriter:
 
     def _require_schemas(self, learned: WriterSchemas) -> None:
         """Before anything is read by them: are they what they were when records of them were applied?"""
-        where = self.sink.target.where
+        where = self.sink.target.name
         table = IcebergTable.load(self.sink.spark, self.sink.target)
         ledger = table.ledger() if table else None
         require_same_schemas(ledger.fingerprints if ledger else {}, learned.fingerprints, where)
@@ -355,13 +355,13 @@ class MicroBatchWriter:
         if fault is not None:
             return self._another_log(records, fault) or fault.error()
         if not tells_bad_value(text):
-            return as_cdc_sink_error(failed, self.sink.target.where)
+            return as_cdc_sink_error(failed, self.sink.target.name)
         _, columns = self._table()
         framed = self.input.framed(records)
         schemas = self._in_use(framed)
         found = first_failing(framed, lambda part: decode(part, schemas, columns))
         if found is None:
-            return as_cdc_sink_error(failed, self.sink.target.where)
+            return as_cdc_sink_error(failed, self.sink.target.name)
         record, text = found
         fault, value = read_fault(text), read_value_fault(text)
         if fault is not None:
@@ -376,7 +376,7 @@ class MicroBatchWriter:
         if not others:
             return None
         return StateError(
-            self.sink.target.where,
+            self.sink.target.name,
             f"the source's log files are called {', '.join(sorted(others))}, those of all that was applied "
             f"{self.schemas.log}: the connector reads another server, or the log began again",
             data=STOPPED,

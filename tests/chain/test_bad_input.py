@@ -106,7 +106,7 @@ def require_sentence(
 
 def first_error(query: TableQuery) -> CdcSinkError:
     """Wait for the query's next error."""
-    wait(lambda: query.error is not None, f"an error of {query.target.where}")
+    wait(lambda: query.error is not None, f"an error of {query.target.name}")
     assert query.error is not None
     return query.error
 
@@ -289,7 +289,9 @@ def test_a_dropped_table_under_a_live_checkpoint_is_refused(sources: Chain, lake
     assert run_once(pipeline, lake.spark).exit_code == 0
     lake.spark.sql(f"DROP TABLE {lake.name}.shop.bad_items")
     error = only_error(lake, pipeline)
-    require_sentence(error, StateError, 1, saw="belongs to table_uuid", remedy="--take-over")
+    require_sentence(
+        error, StateError, 1, saw="belongs to a table with the uuid", remedy="--take-over"
+    )
     assert load_table(pipeline.catalog, "shop.bad_items") is None
 
 
@@ -399,7 +401,7 @@ def test_a_deleted_topic_stops_its_table_and_no_other(
         sources.remove_connector("bad_gone")
         admin = AdminClient({"bootstrap.servers": sources.bootstrap_servers})
         admin.delete_topics([topic])[topic].result(10)
-        gone = next(q for q in running.queries if q.target.where == "shop.bad_gone")
+        gone = next(q for q in running.queries if q.target.name == "shop.bad_gone")
         wait(lambda: gone.state == "parked" or gone.error is not None, "the deleted topic's table")
         insert(sources, 2000)
         before = rows_in(pipeline)

@@ -102,7 +102,7 @@ def test_a_checkpoint_may_be_behind_the_ledger_but_not_ahead_of_it(target: Targe
     with pytest.raises(StateError) as ahead:
         require_not_ahead({0: 10, 1: 5}, ledger, target)
     assert str(ahead.value) == (
-        f"{target.where}: the checkpoint goes on at offset 5 of partition 1, the table's ledger ends at "
+        f"{target.name}: the checkpoint goes on at offset 5 of partition 1, the table's ledger ends at "
         "4: the table was rolled back or restored; the batch was not applied, its offsets were not "
         "committed; start once with `cdc-sink run --take-over`: reading goes on at the ledger's offsets, "
         "and the old checkpoint is moved aside."
@@ -129,7 +129,7 @@ def test_a_checkpoint_of_something_else_is_refused(
     before = files.read(target.identity_file)
     with pytest.raises(StateError) as refused:
         check_identity(files, target, dataclasses.replace(STREAM, **other), uuid)
-    assert refused.value.where == target.where
+    assert refused.value.where == target.name
     assert refused.value.saw == f"the checkpoint {target.checkpoint} {saw}"
     assert files.read(target.identity_file) == before
 

@@ -42,7 +42,7 @@ def letters(writer: Writer) -> list[dict[str, Any]]:
     if table is None:
         return []
     found: list[dict[str, Any]] = table.scan().to_arrow().to_pylist()
-    mine = [one for one in found if one["table"] == writer.target.where]
+    mine = [one for one in found if one["table"] == writer.target.name]
     return sorted(mine, key=lambda one: (one["partition"], one["offset"]))
 
 
@@ -170,7 +170,7 @@ def mend(writer: Writer) -> None:
     store = f"{writer.lake.pipeline.catalog.name}.{writer.lake.pipeline.dead_letters}"
     good = writer.topic.value(Event("u", row(1, "mended", 7), (2, 2))).hex()
     writer.spark.sql(
-        f"UPDATE {store} SET value = X'{good}' WHERE `table` = '{writer.target.where}' AND reason = 'value'"
+        f"UPDATE {store} SET value = X'{good}' WHERE `table` = '{writer.target.name}' AND reason = 'value'"
     )
 
 
@@ -188,13 +188,13 @@ def quarantined(writer: Writer) -> Writer:
 def test_a_replay_applies_letters_in_order_and_twice_is_harmless(quarantined: Writer) -> None:
     writer = quarantined
     mend(writer)
-    assert replay(writer) == ReplayReport(writer.target.where, 2, 0)
+    assert replay(writer) == ReplayReport(writer.target.name, 2, 0)
     assert names(writer) == {1: "later", 2: "goes on"}
     assert {one["state"] for one in letters(writer)} == {"replayed"}
     totals = writer.ledger.totals
     assert (totals.records, totals.applied, totals.dead_letters) == (5, 5, 0)
     before = writer.table.current_snapshot()
-    assert replay(writer) == ReplayReport(writer.target.where, 0, 0)
+    assert replay(writer) == ReplayReport(writer.target.name, 0, 0)
     assert writer.table.current_snapshot() == before
     writer.topic.send(Event("u", row(1, "as usual"), (2, 5)))
     writer.write(5)
@@ -202,7 +202,7 @@ def test_a_replay_applies_letters_in_order_and_twice_is_harmless(quarantined: Wr
 
 
 def test_letters_that_still_fail_stay_with_all_that_follow_them(quarantined: Writer) -> None:
-    assert replay(quarantined) == ReplayReport(quarantined.target.where, 0, 2)
+    assert replay(quarantined) == ReplayReport(quarantined.target.name, 0, 2)
     assert names(quarantined) == {1: "first", 2: "goes on"}
     assert {one["state"] for one in letters(quarantined)} == {"quarantined"}
 
@@ -244,7 +244,7 @@ def test_a_released_key_is_applied_again_and_its_letters_never_come_back(
     assert names(writer) == {1: "newer", 2: "goes on"}
     assert writer.ledger.quarantined == 0
     mend(writer)
-    assert replay(writer) == ReplayReport(writer.target.where, 0, 0)
+    assert replay(writer) == ReplayReport(writer.target.name, 0, 0)
     assert names(writer) == {1: "newer", 2: "goes on"}
 
 

@@ -266,7 +266,7 @@ def test_letters_are_replayed_by_a_driver_that_never_saw_their_schema(writer: Wr
     assert [one["reason"] for one in letters(writer)] == ["value", "key_quarantined"]
     store = f"{writer.lake.pipeline.catalog.name}.{writer.lake.pipeline.dead_letters}"
     good = topic.value(Event("u", row(1, name="mended"), (2, 1))).hex()
-    mine = f"`table` = '{writer.target.where}' AND reason = 'value'"
+    mine = f"`table` = '{writer.target.name}' AND reason = 'value'"
     writer.spark.sql(f"UPDATE {store} SET value = X'{good}' WHERE {mine}")
     again = Writer(writer.lake, writer.target, topic)
     assert replay(again).replayed == 2

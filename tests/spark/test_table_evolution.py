@@ -95,9 +95,9 @@ def test_a_column_that_cannot_become_the_other_type_stops_the_table(lake: Lake, 
         writer.write(2)
     assert str(refused.value) == (
         "column n: the table holds int, the writer sends string, and the one can't become the other "
-        "without loss; nothing was written; set `on_incompatible: second_column` (into n__string) or "
-        "`on_incompatible: text` (as text into n__string) for the table; or give the column a new name at "
-        "the source; or build a new table from a new source snapshot in a new topic."
+        "without loss; nothing was written; set `on_incompatible: second_column` (into n__string) for the "
+        "table; or give the column a new name at the source; or build a new table from a new source snapshot "
+        "in a new topic."
     )
     assert writer.table.metadata == before
 

@@ -304,7 +304,7 @@ def test_renames_that_say_two_things_are_refused_with_a_sentence(
 
 
 def test_what_a_schema_change_may_do_is_said_per_table_or_for_all(tmp_path: Path) -> None:
-    tables = [{"topic": "a.b"}, {"topic": "a.c", "on_incompatible": "text", "renames": {"a": "b"}}]
+    tables = [{"topic": "a.b"}, {"topic": "a.c", "on_incompatible": "stop", "renames": {"a": "b"}}]
     defaults = {"schema_change": "frozen", "on_incompatible": "second_column"}
     first, second = load_config(
         write(tmp_path, tables=tables, defaults=defaults), environ={}
@@ -316,7 +316,7 @@ def test_what_a_schema_change_may_do_is_said_per_table_or_for_all(tmp_path: Path
     )
     assert (second.schema_change, second.on_incompatible, second.renames) == (
         "frozen",
-        "text",
+        "stop",
         {"a": "b"},
     )
     (plain,) = load_config(write(tmp_path), environ={}).tables

@@ -38,9 +38,9 @@ class _Leases:
     faults: dict[str, Exception] = field(default_factory=dict)
 
     def renew(self, _: object, target: _Target, state: str, _error: str | None = None) -> None:
-        if target.where in self.faults:
-            raise self.faults[target.where]
-        self.written[target.where] = state
+        if target.name in self.faults:
+            raise self.faults[target.name]
+        self.written[target.name] = state
 
 
 class _Query(TableQuery):
@@ -127,7 +127,7 @@ def test_a_batch_that_goes_on_is_named_and_the_other_queries_are_stopped(leases:
     queries = [a_query(f"shop.{number}") for number in range(3)]
     for query in queries:
         query.tick(0.0)
-        query._query = _Stubborn(ends=query.target.where != "shop.0")
+        query._query = _Stubborn(ends=query.target.name != "shop.0")
     with pytest.raises(StateError, match="a batch goes on") as stopped:
         stop_all(queries)
     assert stopped.value.where == "shop.0"

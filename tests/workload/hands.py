@@ -105,7 +105,7 @@ class Hands:
                 for one in facts
                 if one.end_offsets and not (one.ledger and one.ledger.totals.records)
             }
-            if waits <= {one.target.where for one in self.driver.parked}:
+            if waits <= {one.target.name for one in self.driver.parked}:
                 return
             threading.Event().wait(1)
 
@@ -135,14 +135,14 @@ class Hands:
             self.failures.append(failed)
             self.run.say(f"STOP {failed}: restarted")
         parked = [
-            one for one in self.driver.parked if one.target.where not in self.stops.open_tables
+            one for one in self.driver.parked if one.target.name not in self.stops.open_tables
         ]
         if not parked:
             return
         commands = {}
         for query in parked:
             assert query.error is not None
-            stop = self.stops.add(query.target.where, query.error)
+            stop = self.stops.add(query.target.name, query.error)
             commands[stop.table] = Command.NONE if stop.is_open else stop.command
             self.run.say(f"STOP {stop.sentence}\n  -> {stop.command}{', given up' * stop.is_open}")
             if stop.is_unknown and stop.cause:
@@ -179,7 +179,7 @@ class Hands:
             return  # the next hand comes first
         until = time.monotonic() + _STOP_S
         while time.monotonic() < until:
-            if any(one.target.where == where for one in self.driver.parked):
+            if any(one.target.name == where for one in self.driver.parked):
                 self.follow()
                 return
             threading.Event().wait(0.25)

@@ -35,7 +35,7 @@ class AppendMode(MirrorMode):
     ) -> tuple[DataFrame, Folded, Plan]:
         """As for a mirror; nothing in the table matters: rows are only added."""
         folded = self._rows(new, ledger)
-        plan = plan_events(folded.facts, ledger, where=self.target.where)
+        plan = plan_events(folded.facts, ledger, where=self.target.name)
         if plan.step is Step.KNOW_SOURCES:
             folded.release()
             return self.decide(new, table, plan.ledger)

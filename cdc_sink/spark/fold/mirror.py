@@ -54,7 +54,7 @@ class MirrorMode:
         """What becomes of the records that the ledger does not have; them, folded, and the plan."""
         if ledger.quarantined and "aside" not in new.columns:
             raise StateError(
-                self.target.where,
+                self.target.name,
                 f"{ledger.quarantined} dead letters of this table wait, and `apply_changes` cannot tell "
                 "which keys they quarantine",
                 remedy="replay or release them with `cdc-sink dead-letters`, then run one batch of "
@@ -84,7 +84,7 @@ class MirrorMode:
         settings = self.target.table
         if settings.order == "kafka" and not settings.outbox:  # an event never changes
             raise StateError(
-                self.target.where,
+                self.target.name,
                 "keys may have changed partition (more partitions, or another key schema), and with "
                 "`order: kafka` nothing orders their changes then",
                 data="the batch was not applied, its offsets were not committed",
@@ -105,7 +105,7 @@ class MirrorMode:
             ledger,
             is_empty=table.is_empty,
             folded_exactly=is_exact,
-            where=self.target.where,
+            where=self.target.name,
             on_resnapshot=self.target.table.on_resnapshot,
         )
         if plan.step is Step.KNOW_SOURCES:

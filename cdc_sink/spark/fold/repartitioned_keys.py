@@ -86,7 +86,7 @@ class MovedDeletes:
         """
         exists = self.spark.catalog.tableExists(self.identifier)
         if moving is not None:
-            moving.require_deletes(self._identity() if exists else None, self.target.where)
+            moving.require_deletes(self._identity() if exists else None, self.target.name)
         if not exists:
             return changes
         self.spark.sql(f"REFRESH TABLE {self.identifier}")

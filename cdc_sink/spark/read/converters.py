@@ -164,7 +164,7 @@ def _wire_of(target: Target, registry: RegistryClient) -> Converter:
     if wire == "confluent":
         return Confluent(registry)
     if wire == "json":
-        return Json(target.where)
+        return Json(target.name)
     if wire == "confluent_headers":
         return ConfluentHeaders(SchemaLookup(where))
     native_apis(where.url)

@@ -95,7 +95,7 @@ class KafkaTopic:
         topic = self.cluster.topic(self.target.table.topic)
         if topic is None:
             raise StateError(
-                self.target.where,
+                self.target.name,
                 f"topic {self.target.table.topic} is gone",
                 data="the batch was not applied, its offsets were not committed",
                 remedy="find out who deleted it; once the connector has made it anew, with a new source "
@@ -120,7 +120,7 @@ class KafkaTopic:
             .option("failOnDataLoss", "true")
             # Under a name of its own every reading would leave consumers behind for five minutes, each with
             # what it fetched. They are told their partitions and commit nothing, so they can't meet.
-            .option("kafka.group.id", f"cdc-sink-{self.target.where}")
+            .option("kafka.group.id", f"cdc-sink-{self.target.name}")
             .load()
             .select("key", "value", "topic", "partition", "offset", "timestamp", "headers")
         )

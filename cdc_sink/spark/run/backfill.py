@@ -89,9 +89,9 @@ def backfill(
         _keep_state(Files(spark), target, replace(state, is_done=True))
     ledger = _ledger(spark, target)
     if ledger is not None and (open_question := ledger.waits_to_decide):
-        log.warning("undecided", table=target.where, reason=open_question)
+        log.warning("undecided", table=target.name, reason=open_question)
     done = _records_done(spark, target, state)
-    return BackfillReport(target.where, done, time.monotonic() - started, exit_code)
+    return BackfillReport(target.name, done, time.monotonic() - started, exit_code)
 
 
 def backfill_target(pipeline: Pipeline, table: str, into: str | None) -> Target:
@@ -117,13 +117,13 @@ def _begin_or_go_on(
     state = BackfillState(**json.loads(text)) if text else None
     if state is not None and not state.is_done:
         _require_same_begin(state, target, from_offsets)
-        log.info("goes_on", table=target.where, first=state.first, end=state.end)
+        log.info("goes_on", table=target.name, first=state.first, end=state.end)
         return state
     if state is not None:
         set_aside(files, target, time.time_ns() // 1_000_000)
     state = _new_state(services, target, from_offsets, _ledger(spark, target))
     _keep_state(files, target, state)
-    log.info("begins", table=target.where, first=state.first, end=state.end)
+    log.info("begins", table=target.name, first=state.first, end=state.end)
     return state
 
 
@@ -149,7 +149,7 @@ def _new_state(
 def _require_same_begin(state: BackfillState, target: Target, from_offsets: Offsets | None) -> None:
     if from_offsets is not None and from_offsets != state.span.first:
         raise ConfigError(
-            target.where,
+            target.name,
             f"a backfill of it from offsets {state.first} to {state.end} is not finished",
             remedy="let it go on without `--from-offsets`, or write another table with `--into`",
         )
@@ -159,7 +159,7 @@ def _require_no_gap(from_offsets: Offsets | None, ledger: Ledger, target: Target
     gap = ahead_of(from_offsets or {}, ledger.next_offsets)
     if gap:
         raise ConfigError(
-            target.where,
+            target.name,
             f"`--from-offsets` begins at {gap}, the table's ledger ends at {dict(ledger.next_offsets)}: what "
             "lies between would be lost",
             data="nothing was started",
@@ -200,7 +200,7 @@ def _talk(query: TableQuery, state: BackfillState, stop: threading.Event) -> Non
         done = _records_done(query.spark, query.target, state)
         rate = (done - before) / (time.monotonic() - started)
         eta_s = round((total - done) / rate) if rate else None
-        log.info("progress", table=query.target.where, records=done, of=total, eta_s=eta_s)
+        log.info("progress", table=query.target.name, records=done, of=total, eta_s=eta_s)
 
 
 def _records_done(spark: SparkSession, target: Target, state: BackfillState) -> int:

@@ -190,7 +190,7 @@ def require_not_ahead(resumed: Offsets, ledger: Ledger, target: Target) -> None:
     """
     ahead = ahead_of(resumed, ledger.next_offsets)
     if ahead:
-        raise gap_error(ahead, ledger.next_offsets, target.where, "the checkpoint goes on")
+        raise gap_error(ahead, ledger.next_offsets, target.name, "the checkpoint goes on")
 
 
 def read_identity(files: Files, target: Target) -> dict[str, Any] | None:
@@ -209,11 +209,11 @@ def check_identity(
     """
     holder, kept = f"the checkpoint {target.checkpoint}", read_identity(files, target)
     if kept is not None:
-        stream.require_same(kept, target.where, holder)
+        stream.require_same(kept, target.name, holder)
     was = None if kept is None else kept.get("table_uuid")
     if was is not None and was != table_uuid:
         raise StateError(
-            target.where,
+            target.name,
             f"{holder} belongs to a table with the uuid {was!r}, this start sees {table_uuid!r}",
             remedy=f"the table was dropped or replaced: {GONE_REMEDY}",
         )
@@ -224,7 +224,7 @@ def check_identity(
 
     if now != kept:
         keep(table_uuid)
-    return OneTable(target.where, table_uuid, keep)
+    return OneTable(target.name, table_uuid, keep)
 
 
 def set_unfit_aside(

@@ -38,7 +38,7 @@ def read_changes(spark: SparkSession, table: Target) -> DataFrame:
     require_session(spark, table.pipeline)
     if table.table.wire != "confluent" or table.table.outbox:
         raise ConfigError(
-            table.where,
+            table.name,
             f"`read_changes` reads `wire: confluent` without `outbox` only, not {table.table.wire}",
             remedy="let the connector's converters write confluent, or let `cdc-sink run` write the table",
         )
@@ -48,7 +48,7 @@ def read_changes(spark: SparkSession, table: Target) -> DataFrame:
     schemas = WriterSchemas(values, keys, table.table.policy)
     if not schemas.values or not schemas.has_key:
         raise ConfigError(
-            table.where,
+            table.name,
             f"the registry has no schema under {topic}-key and {topic}-value yet",
             remedy="start the connector and let it write its first record",
         )
@@ -70,17 +70,17 @@ def apply_changes(changes: DataFrame, batch_id: int, table: Target) -> None:
     Raises: CdcSinkError; nothing was committed then.
     """
     sink = _sink_of(changes.sparkSession, table)
-    offsets = log_of_running(changes.sparkSession, table.where)
+    offsets = log_of_running(changes.sparkSession, table.name)
     batch = offsets.range_of(batch_id) if offsets else None
     try:
         stored = IcebergTable.load(sink.spark, table)
         applied = sink.apply(changes, batch_id, stored, batch=batch)
     except JOB_FAILED as failed:
         fault = read_fault(str(failed))
-        raise (fault.error() if fault else caused(failed, table.where)) from failed
+        raise (fault.error() if fault else caused(failed, table.name)) from failed
     if isinstance(applied, NeedsQuarantine):
         raise StateError(
-            table.where,
+            table.name,
             "the connector left values out that neither the batch nor the table has",
             data="the batch was not applied",
             remedy="set REPLICA IDENTITY FULL on the source table, or let `cdc-sink run` apply the batch: it "
@@ -92,7 +92,7 @@ def _sink_of(spark: SparkSession, table: Target) -> Sink:
     """One sink per table and query run: Spark gives each run a session of its own."""
     java: Any = spark._jsparkSession
     session = str(java.sessionUUID())
-    known = _sinks.get((table.pipeline.name, table.where))
+    known = _sinks.get((table.pipeline.name, table.name))
     if known and known[0] == session:
         return known[1]
     own_id = spark.sparkContext.getLocalProperty("sql.streaming.queryId")
@@ -102,5 +102,5 @@ def _sink_of(spark: SparkSession, table: Target) -> Sink:
         own_id or query_id(Files(spark), table.checkpoint),
     )
     sink = Sink(spark, stream, partitions, folding_of(table))
-    _sinks[table.pipeline.name, table.where] = (session, sink)
+    _sinks[table.pipeline.name, table.name] = (session, sink)
     return sink

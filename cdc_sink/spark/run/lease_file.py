@@ -82,7 +82,7 @@ def renew_lease(files: Files, target: Target, state: QueryState, error: str | No
 def held_error(target: Target, by: Lease) -> StateError:
     """Another driver runs this query."""
     return StateError(
-        target.where,
+        target.name,
         f"the checkpoint {target.checkpoint} is in use by another driver, process {by.pid} on host {by.host}",
         remedy="stop the other driver first, with SIGTERM; this one need not run beside it",
     )

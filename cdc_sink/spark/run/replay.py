@@ -63,7 +63,7 @@ def replay(
     waiting_for = take_lease(files, target, QueryState.RUNNING)
     if waiting_for is not None:
         raise StateError(
-            target.where, f"a replay waits for {waiting_for}", remedy="try again in a minute"
+            target.name, f"a replay waits for {waiting_for}", remedy="try again in a minute"
         )
     try:
         topic = KafkaTopic(spark, target, services.cluster)
@@ -87,10 +87,10 @@ def replay_letters(
     recover(store, ledger)
     waiting = store.waiting()
     if waiting is None or waiting.isEmpty():
-        return ReplayReport(sink.target.where, 0, 0)
+        return ReplayReport(sink.target.name, 0, 0)
     chosen = waiting if record is None else store.of_key(*record)
     replayed = writer.replay(chosen, store)
-    return ReplayReport(sink.target.where, replayed, count_of(store.waiting()))
+    return ReplayReport(sink.target.name, replayed, count_of(store.waiting()))
 
 
 def release(
@@ -134,7 +134,7 @@ def _ledger(spark: SparkSession, target: Target) -> Ledger:
     ledger = table.ledger() if table else None
     if ledger is None:
         raise ConfigError(
-            target.where,
+            target.name,
             "there is no such table, or no ledger in it",
             remedy="name a table that the pipeline has written",
         )

@@ -77,7 +77,7 @@ def stream_of(
     topic = cluster.topic(target.table.topic)
     if topic is None:
         raise ConfigError(
-            target.where,
+            target.name,
             f"topic {target.table.topic} does not exist",
             remedy="start its connector, correct the topic, or set `missing_topic: wait`",
         )
@@ -97,10 +97,10 @@ def require_no_stream(spark: SparkSession, target: Target) -> None:
 
     Raises: StateError.
     """
-    here = any(query.name == target.where for query in spark.streams.active)
+    here = any(query.name == target.name for query in spark.streams.active)
     if here or judge_lease(Files(spark), target) is not LeaseState.FREE:
         raise StateError(
-            target.where,
+            target.name,
             "a stream is writing this table",
             remedy="stop the stream first; a backfill may also write a new table with `--into`",
         )
@@ -165,7 +165,7 @@ class TableQuery:
                 self._query.stop()
             except JOB_FAILED:
                 if self._query.isActive:  # else it ended a moment after Spark had looked
-                    return goes_on(self.target.where)
+                    return goes_on(self.target.name)
         if not self.is_over:
             self._enter(QueryState.STOPPED, time.monotonic())
         return None
@@ -176,14 +176,14 @@ class TableQuery:
         except CdcSinkError as error:
             self._failed(error, now)
         except JOB_FAILED as failed:
-            self._failed(caused(failed, self.target.where), now)
+            self._failed(caused(failed, self.target.name), now)
         else:
             if waiting_for is None:
                 if not self.is_over:  # without a topic there is nothing to run
                     self._enter(QueryState.RUNNING, now)
                 return
             if self.state is not QueryState.WAITING or self.attempts == 0:
-                log.info("waiting", table=self.target.where, waiting_for=waiting_for)
+                log.info("waiting", table=self.target.name, waiting_for=waiting_for)
             self.state, self.attempts, self.due_at = QueryState.WAITING, self.attempts + 1, now + 2
 
     def _start(self) -> str | None:
@@ -201,11 +201,11 @@ class TableQuery:
         ledger = iceberg.ledger() if iceberg else None
         if not cluster.topic(topic):
             if ledger is not None:
-                raise topic_gone(self.target.where, topic, ledger.totals.records)
+                raise topic_gone(self.target.name, topic, ledger.totals.records)
             if self.target.table.missing_topic == "wait":
                 if not self.once:
                     return f"topic {topic} to exist"
-                log.info("nothing_to_apply", table=self.target.where, missing_topic=topic)
+                log.info("nothing_to_apply", table=self.target.name, missing_topic=topic)
                 self._enter(QueryState.STOPPED, time.monotonic())
                 return None
         if self.take_over:
@@ -228,9 +228,9 @@ class TableQuery:
         kept = read_identity(files, self.target)
         if ledger is None and kept is not None and kept.get("table_uuid") is not None:
             topic = self.target.table.topic
-            require_whole_topic(self.target.where, topic, cluster.start_offsets(topic))
+            require_whole_topic(self.target.name, topic, cluster.start_offsets(topic))
         if set_unfit_aside(files, self.target, uuid, ledger, now_ms):
-            log.info("checkpoint_set_aside", table=self.target.where, suffix=f"aside-{now_ms}")
+            log.info("checkpoint_set_aside", table=self.target.name, suffix=f"aside-{now_ms}")
 
     def _run(
         self,
@@ -246,13 +246,13 @@ class TableQuery:
             resumed = resume_offsets(files, self.target.checkpoint)
             require_not_ahead(self.span.within(resumed), ledger, self.target)
             settle(self.spark, self.target)
-        offsets = OffsetLog(files, self.target.checkpoint, self.target.where)
+        offsets = OffsetLog(files, self.target.checkpoint, self.target.name)
         writer = _Batches(self, stream, partitions, one_table, offsets)
         applied = including(ledger.next_offsets, partitions) if ledger else None
         first = self.span.first or applied
         records = read_records(self.spark, self.target, first)
         writing = (
-            records.writeStream.queryName(self.target.where)
+            records.writeStream.queryName(self.target.name)
             .option("checkpointLocation", self.target.checkpoint)
             .foreachBatch(writer)
         )
@@ -278,9 +278,9 @@ class TableQuery:
             iceberg.note({LEDGER_KEY: ledger.to_json()})
         if self.take_over and ledger.stream.query_id != stream.query_id:
             ledger = ledger.handed_to(stream.query_id)
-            ledger.require_of(stream, self.target.where)
+            ledger.require_of(stream, self.target.name)
             iceberg.note({LEDGER_KEY: ledger.to_json()})
-        ledger.require_of(stream, self.target.where)
+        ledger.require_of(stream, self.target.name)
         return ledger
 
     def _ended(self, now: float) -> None:
@@ -291,21 +291,21 @@ class TableQuery:
                 self._enter(QueryState.STOPPED, now)
                 return
             if stumbled_after_replay(failed):
-                log.info("replayed", table=self.target.where)
+                log.info("replayed", table=self.target.name)
                 self.state, self.due_at = QueryState.WAITING, now
                 return
-            error = caused(failed, self.target.where)
+            error = caused(failed, self.target.name)
         self._failed(error, now)
 
     def _failed(self, error: CdcSinkError, now: float) -> None:
         self.error = error
         self.attempts += 1
         if not error.retry or (self.once and self.attempts >= 5):
-            log.error("parked", table=self.target.where, error=str(error))
+            log.error("parked", table=self.target.name, error=str(error))
             self._enter(QueryState.PARKED, now)
             return
         pause = min(FIRST_BACK_OFF_S * 2 ** (self.attempts - 1), LONGEST_BACK_OFF_S)
-        log.warning("backing_off", table=self.target.where, error=str(error), pause_s=pause)
+        log.warning("backing_off", table=self.target.name, error=str(error), pause_s=pause)
         self.due_at = now + pause
         self._enter(QueryState.BACKING_OFF, now)
 
@@ -339,8 +339,8 @@ class TableQuery:
             self._owns_lease = False
             self._lost(held, now)
         except JOB_FAILED as failed:
-            error = caused(failed, self.target.where)
-            log.warning("lease_not_written", table=self.target.where, error=str(error))
+            error = caused(failed, self.target.name)
+            log.warning("lease_not_written", table=self.target.name, error=str(error))
             self._lost(error, now)
 
     def _lost(self, error: CdcSinkError, now: float) -> None:
@@ -380,7 +380,7 @@ class _Batches:
         counters = facts.counters() if facts else {}
         seconds = round(time.monotonic() - started, 3)
         log.info(
-            "applied", table=self.query.target.where, batch_id=batch_id, seconds=seconds, **counters
+            "applied", table=self.query.target.name, batch_id=batch_id, seconds=seconds, **counters
         )
 
     def _writer_for(self, records: DataFrame) -> MicroBatchWriter:

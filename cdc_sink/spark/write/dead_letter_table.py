@@ -53,7 +53,7 @@ class DeadLetters:
         self.spark.catalog.refreshTable(self.target.dead_letters)
         letters = self.spark.table(self.target.dead_letters)
         own = (
-            (F.col("table") == self.target.where)
+            (F.col("table") == self.target.name)
             & (F.col("topic_id") == self.topic_id)
             & F.col("state").isin([state.value for state in WAITING])
         )
@@ -73,7 +73,7 @@ class DeadLetters:
         if waiting is None or named is None or named.isEmpty():
             raise ConfigError(
                 f"{self.target.table.topic}[{partition}]@{offset}",
-                f"no dead letter of {self.target.where} waits there",
+                f"no dead letter of {self.target.name} waits there",
                 remedy="look it up with `cdc-sink dead-letters list`",
             )
         return waiting.join(named.select("key"), "key", "left_semi")
@@ -84,7 +84,7 @@ class DeadLetters:
             self.spark.sql(create_sql(self.target.dead_letters))
         self.spark.catalog.refreshTable(self.target.dead_letters)
         values = {
-            "table": F.lit(self.target.where),
+            "table": F.lit(self.target.name),
             "topic_id": F.lit(self.topic_id),
             **{name: F.col(f"raw.{name}") for name in ("key", "value", "headers")},
             "timestamp": F.col("raw.timestamp").cast("timestamp_ltz"),

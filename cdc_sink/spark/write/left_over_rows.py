@@ -36,7 +36,7 @@ def settle(spark: SparkSession, target: Target) -> None:
         return
     left_over = left_over_sql(ledger.run, ledger.stream.generation)
     rows = table.rows_at(table.snapshot_id).where(left_over).count()
-    run = judge(ledger.run, rows, target.table.on_resnapshot, target.where)
+    run = judge(ledger.run, rows, target.table.on_resnapshot, target.name)
     stamp = {"left_over": rows, "committed_at_ms": time.time_ns() // 1_000_000}
     properties = {
         LEDGER_KEY: replace(ledger, run=run).to_json(),
@@ -52,4 +52,4 @@ def settle(spark: SparkSession, target: Target) -> None:
     table.keep_copy()
     if rows:
         tell = log.warning if run.outcome is Outcome.KEPT else log.info
-        tell("not_in_snapshot", table=target.where, outcome=str(run.outcome), rows=rows)
+        tell("not_in_snapshot", table=target.name, outcome=str(run.outcome), rows=rows)

@@ -84,7 +84,7 @@ class Sink:
         prepare_session(self.spark)
         cores = self.spark.sparkContext.defaultParallelism
         self.spark.conf.set("spark.sql.shuffle.partitions", str(cores))
-        one_table = self.one_table or OneTable(self.target.where)
+        one_table = self.one_table or OneTable(self.target.name)
         self.shape = TableSetup(self.spark, self.target, one_table)
 
     @property
@@ -153,7 +153,7 @@ class Sink:
         if topic is None or plan.step is Step.SKIP:
             return plan
         held = {column.name for column in table.columns()} if topic.sent.of else ()
-        facts, where = folded.facts, self.target.where
+        facts, where = folded.facts, self.target.name
         plan = plan.with_columns_sent(ledger, facts, held, topic.sent, where)
         return plan.with_run(ledger, facts, topic.ends) if self._is_mirror else plan
 
@@ -207,24 +207,24 @@ class Sink:
             table = self.shape.open(IcebergTable.load(self.spark, self.target), changes, empty)
             ledger = self._require_ledger(table)
         if batch is not None:
-            require_continuous(batch, ledger.next_offsets, self.target.where)
+            require_continuous(batch, ledger.next_offsets, self.target.name)
         return table, ledger
 
     def _of_topic(self, ledger: Ledger, topic: TopicState) -> Ledger:
         """The ledger at the begin of a batch, with what is known of the topic now."""
-        known = require_same_schemas(ledger.fingerprints, topic.fingerprints, self.target.where)
+        known = require_same_schemas(ledger.fingerprints, topic.fingerprints, self.target.name)
         moving = ledger.moving if ledger.key_schema_ids else topic.grew
         ledger = replace(ledger, fingerprints=known, moving=moving)
         return ledger.beginning(topic.partitions, topic.key_schema_ids, topic.ends, topic.log)
 
     def _letters_of(self, changes: DataFrame) -> DataFrame:
-        own = {"table": F.lit(self.target.where), "topic_id": F.lit(self.stream.topic_id)}
+        own = {"table": F.lit(self.target.name), "topic_id": F.lit(self.stream.topic_id)}
         return changes.withColumns(own).select(*NAMED_BY)
 
     def _require_ledger(self, table: IcebergTable) -> Ledger:
         ledger = table.own_ledger()
         assert ledger is not None, "opened tables have one"
-        ledger.require_of(self.stream, self.target.where)
+        ledger.require_of(self.stream, self.target.name)
         return ledger
 
     def _put_letters(self, new: DataFrame, plan: Plan, ledger: Ledger, batch_id: int) -> Plan:
@@ -254,7 +254,7 @@ class Sink:
         strays = {} if topic is None else topic.strays()
         if topic is None or not strays:
             return
-        partitions, where = topic.partitions, self.target.where
+        partitions, where = topic.partitions, self.target.name
         by = ledger.moving.placed_by if ledger.moving else partitions
         stray = None if by is None else strays[by]
         if stray is None or by is None:

@@ -82,7 +82,7 @@ class TableSetup:
         made = TableMode.APPEND if table.keeps_events else TableMode.MIRROR
         if table.has_metadata and made is not mode:
             raise StateError(
-                self.target.where,
+                self.target.name,
                 f"the table was made with `mode: {made}`, the configuration says `mode: {mode}`",
                 remedy=f"set `mode: {made}`, or name another target",
             )
@@ -117,14 +117,14 @@ class TableSetup:
         unfinished = table.owner == self.target.pipeline.name and table.snapshot_id is None
         if not unfinished and table.owner == self.target.pipeline.name:
             raise StateError(
-                self.target.where,
+                self.target.name,
                 "the table is this pipeline's, and its ledger is gone: another program expired its "
                 "snapshots, and removed the copy in its properties",
                 remedy="rebuild the table: `cdc-sink backfill` with `--into` and another target",
             )
         if not unfinished and not self.target.table.adopt:
             raise StateError(
-                self.target.where,
+                self.target.name,
                 "the table exists, but was not written by cdc-sink: it has no ledger",
                 remedy="choose another target, or set `adopt: true` for this table to write into it",
             )
@@ -153,7 +153,7 @@ class TableSetup:
         evolved = IcebergTable.load(self.spark, self.target)
         if evolved is None or evolved.snapshot_id != table.snapshot_id:
             raise CommitConflictError(
-                self.target.where,
+                self.target.name,
                 "another writer committed to the table while its columns were changed",
                 data="the batch was not applied and will be replayed",
                 remedy="it is retried; stop the other writer if this goes on",
@@ -170,7 +170,7 @@ class TableSetup:
         say = log.warning if older_rows(added, given=given) == UNKNOWN else log.info
         say(
             "column_added",
-            table=self.target.where,
+            table=self.target.name,
             column=column.name,
             type=column.type,
             older_rows=older_rows(added, given=given),

@@ -8,8 +8,6 @@ Rules owned here:
   schema at hand has the new one. Writer schemas of both names then feed one column.
 - A type that does not fit is refused (`stop`), or goes by policy to a second column. Each type has
   its own, `name__type`; it is used again whenever that type comes, and null otherwise.
-- `text`: a column that is a string already takes the exact text of the new type. Iceberg can't turn
-  another column into a string, so the text of such a one goes to a second column `name__string`.
 - A key column never moves: its rows would no longer be found.
 """
 
@@ -21,7 +19,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cdc_sink.debezium.avro_schema import MAX_DECIMAL_DIGITS
-from cdc_sink.debezium.types.as_text import has_text
 from cdc_sink.debezium.types.mapping import decimal_parts, decimal_type, list_element
 
 _LABEL = re.compile(
@@ -35,14 +32,13 @@ class ColumnPlacement:
 
     name: str
     type: str
-    as_text: bool = False
 
 
 def place(
     name: str,
     kind: str,
     types: Mapping[str, str],
-    on_incompatible: Literal["stop", "second_column", "text"],
+    on_incompatible: Literal["stop", "second_column"],
 ) -> ColumnPlacement | None:
     """Choose the column that takes values of a type; None when no column may.
 
@@ -56,10 +52,6 @@ def place(
         return ColumnPlacement(name, grown)
     if on_incompatible == "second_column":
         return _second_column(name, kind, types)
-    if on_incompatible == "text" and has_text(kind):
-        target = name if own == "string" else second_name(name, "string")
-        is_free = types.get(target, "string") == "string"
-        return ColumnPlacement(target, "string", as_text=kind != "string") if is_free else None
     return None
 
 

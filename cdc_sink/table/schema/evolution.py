@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cdc_sink.debezium.envelope import CHOSEN_KEY
-from cdc_sink.debezium.types.as_text import has_text
 from cdc_sink.debezium.types.mapping import list_element
 from cdc_sink.errors import SchemaError
 from cdc_sink.sql import quote
@@ -123,7 +122,7 @@ def plan_evolution(
     for column, at in _places(held, wanted, key_columns, policy, on_incompatible):
         if at.name not in held:
             # What goes beside its column, older rows have in the column.
-            old = column.added if at.name == column.name and not at.as_text else None
+            old = column.added if at.name == column.name else None
             changes.append(AddColumn(Column(at.name, at.type, doc=column.doc, added=old)))
         elif held[at.name].type != at.type:
             changes.append(WidenColumn(at.name, held[at.name].type, at.type))
@@ -203,14 +202,14 @@ def _places(
     wanted: Sequence[Column],
     key_columns: Sequence[str],
     policy: TablePolicy,
-    on_incompatible: Literal["stop", "second_column", "text"],
+    on_incompatible: Literal["stop", "second_column"],
 ) -> Iterator[tuple[Column, ColumnPlacement]]:
     types = {name: column.type for name, column in held.items()}
     taken: dict[str, str] = {}
     for column in wanted:
         at = place(column.name, column.type, types, on_incompatible)
         is_key = column.name in key_columns
-        if at is None or (is_key and (at.as_text or at.name != column.name)):
+        if at is None or (is_key and at.name != column.name):
             raise _incompatible(held[column.name].type, column, is_key=is_key, policy=policy)
         if at.name in taken:
             raise SchemaError(
@@ -265,15 +264,11 @@ def _incompatible(held: str, column: Column, *, is_key: bool, policy: TablePolic
     )
     if is_key:
         return SchemaError(f"key column {column.name}", saw, remedy=_AT_THE_SOURCE)
-    second, text = second_name(column.name, column.type), second_name(column.name, "string")
-    ways = {"second_column": f"`on_incompatible: second_column` (into {second})"}
-    if has_text(column.type):
-        home = column.name if held == "string" else text
-        ways["text"] = f"`on_incompatible: text` (as text into {home})"
-    # What is set already did not help: the name of its column is taken.
-    ways.pop(policy.on_incompatible, None)
     thawed = "`schema_change: additive` and " if policy.schema_change == "frozen" else ""
-    settings = f"set {thawed}{' or '.join(ways.values())} for the table; or " if ways else ""
+    second = second_name(column.name, column.type)
+    way = f"set {thawed}`on_incompatible: second_column` (into {second}) for the table; or "
+    # What is set already did not help: the name of its column is taken.
+    settings = "" if policy.on_incompatible == "second_column" else way
     return SchemaError(f"column {column.name}", saw, remedy=settings + _AT_THE_SOURCE)
 
 

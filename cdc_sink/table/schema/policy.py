@@ -35,7 +35,7 @@ class TablePolicy:
     order: Order = "source"
     sources: Literal["one", "many"] = "one"
     schema_change: Literal["additive", "frozen"] = "additive"
-    on_incompatible: Literal["stop", "second_column", "text"] = "stop"
+    on_incompatible: Literal["stop", "second_column"] = "stop"
     renames: Mapping[str, str] = field(default_factory=dict)
     options: TableOptions = NO_OPTIONS
     buckets: int = 8

@@ -13,7 +13,6 @@ from functools import cached_property
 
 from cdc_sink.debezium.envelope import AvroField, Envelope, parse_key, record_name, with_options
 from cdc_sink.debezium.position import has_log_files, positions_tie
-from cdc_sink.debezium.types.as_text import text_fault_reason, text_sql
 from cdc_sink.debezium.types.defaults import default_sql, is_unknown
 from cdc_sink.debezium.types.mapping import (
     Fault,
@@ -41,7 +40,6 @@ class FieldMapping:
     """The field of a writer schema that fills one column of the table."""
 
     field: AvroField
-    as_text: bool = False
 
     def sql(self, value: str, target: str, *, fault: Fault | None = None) -> str:
         """Render the conversion of a decoded value to the column's Iceberg type.
@@ -49,8 +47,6 @@ class FieldMapping:
         In:     fault, as for `convert_sql`.
         Raises: as `convert_sql`.
         """
-        if self.as_text:
-            return text_sql(self.field, value, fault=fault)
         return convert_sql(self.field, value, target, fault=fault)
 
     def given(self, value: str) -> str:
@@ -59,8 +55,6 @@ class FieldMapping:
 
     def fault_reason(self, target: str) -> str | None:
         """Say for which reason the conversion can fail; None when it can't."""
-        if self.as_text:
-            return text_fault_reason(self.field)
         return value_fault_reason(self.field, target)
 
 
@@ -212,7 +206,7 @@ class WriterSchemas:
                 continue
             at = place(name, column_type(field).iceberg, types, self.policy.on_incompatible)
             # A type that has no place is refused by the conversion, which names both.
-            found[at.name if at else name] = FieldMapping(field, at is not None and at.as_text)
+            found[at.name if at else name] = FieldMapping(field)
         return found
 
     def key_sources(self, key_id: int, columns: Sequence[Column]) -> dict[str, FieldMapping]:
