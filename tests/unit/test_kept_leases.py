@@ -19,7 +19,7 @@ DISK_FULL = "java.io.IOException: No space left on device"
 
 @dataclass
 class _Target:
-    where: str
+    name: str
 
 
 @dataclass

@@ -60,7 +60,7 @@ class Memory:
 
 
 class _Target:
-    where, checkpoint, lease_file = "shop.t", "file:/c/t", "file:/c/t.lease.json"
+    name, checkpoint, lease_file = "shop.t", "file:/c/t", "file:/c/t.lease.json"
 
 
 TARGET = cast(Target, _Target())
