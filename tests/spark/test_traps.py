@@ -1,4 +1,28 @@
-"""Traps that other systems of this kind fell into, by number: the table must come out as its source."""
+"""Traps that other systems of this kind fell into: the table must come out as its source, or stop.
+
+The list that the numbers are of. What went wrong elsewhere:
+ 1  order by timestamp: a snapshot row read late overwrote the changes after it
+ 2  order by timestamp and op: insert, delete, insert of a key in one batch left no row
+ 3  a late update after a delete brought the row back
+ 4  a crash between data and offsets wrote an insert twice
+ 5  a row that moved to another partition of the table stayed in the old one, too
+ 6  a delete without its row missed a table that was partitioned by another column than the key
+ 7  a tombstone stopped the job, or deleted a row that had come back
+ 8  a batch with two schemas was read by one of them
+ 9  the placeholder of a large value was stored as data
+10  a truncate, or a logical message, was taken for a change of a row
+11  a changed key left the row under its old key
+12  the newest schema of the registry decoded records of an older one
+13  a commit of unknown outcome was repeated, and rows stood twice
+14  a lost checkpoint began at the newest offset, and rows in between were missing
+15  a misspelled key of the configuration was ignored
+16  a second writer with older offsets committed
+17  deletion vectors piled up until reading took minutes
+18  a compaction at the same time took the newest rows with it
+19  a source that began again looked like redelivered history
+20  of two changes at one position the first one won
+21  whole rows of the target were held in memory
+"""
 
 from __future__ import annotations
 
