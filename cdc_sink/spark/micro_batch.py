@@ -1,4 +1,8 @@
-"""From raw Kafka records to the sink: learns writer schemas as they come, and names what can't be read."""
+"""One micro-batch: read, fold, write; once, or once more with what the batch turned out to need.
+
+The only file that knows all three rooms. A batch needs more when it holds a schema that nobody fetched, a
+record that may be set aside, or a value that the connector left out and no stored row has.
+"""
 
 from __future__ import annotations
 
