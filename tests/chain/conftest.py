@@ -23,6 +23,8 @@ checkpoints: FOLDER
 spark: {master: "local[2]", conf: {spark.driver.memory: 2g}}
 tables: [{topic: none}]
 """
+# Most of its time this session waits, and more than half of what it computed went into the second compiler.
+_QUICK_COMPILER = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +40,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     folder = tmp_path_factory.mktemp("session")
     config = folder / "session.yaml"
     config.write_text(_SESSION.replace("FOLDER", str(folder)))
-    session = create_session(load_config(config), purpose="test", log_file=folder / "spark.log")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("JAVA_TOOL_OPTIONS", _QUICK_COMPILER)
+        session = create_session(load_config(config), purpose="test", log_file=folder / "spark.log")
     yield session
     session.stop()
 

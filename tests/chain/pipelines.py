@@ -74,7 +74,7 @@ class Lake:
                 "warehouse": f"{self.folder}/warehouse",
             },
             "checkpoints": f"{self.folder}/checkpoints",
-            "defaults": {"buckets": 2, "trigger_s": 0},
+            "defaults": {"buckets": 2, "trigger_s": 0.3},
             "databases": {
                 name: {
                     "type": kind,
