@@ -166,6 +166,44 @@ def test_of_four_that_make_a_file_at_one_moment_one_does(files: Files, tmp_path:
     assert [files.read(name) for name in names] == [str(one.index(True)) for one in said]
 
 
+def test_a_file_that_two_replace_again_and_again_is_there_at_every_moment(
+    files: Files, tmp_path: Path
+) -> None:
+    """A driver that saw no lease at such a moment would take it."""
+    name, seen = f"file://{tmp_path}/lease", set[str | None]()
+    files.write(name, "0")
+
+    def replace() -> None:
+        for number in range(200):
+            files.write(name, str(number))
+
+    with ThreadPoolExecutor(2) as two:
+        writers = [two.submit(replace) for _ in range(2)]
+        while not all(writer.done() for writer in writers):
+            seen.add(files.read(name))
+    assert [writer.result() for writer in writers] == [None, None]
+    assert None not in seen
+    assert seen <= {str(number) for number in range(200)}
+    assert [one.name for one in tmp_path.iterdir()] == ["lease"]
+
+
+def test_a_file_that_goes_while_it_is_looked_at_is_not_there(files: Files, tmp_path: Path) -> None:
+    name, seen = f"file://{tmp_path}/claim", set[str | None]()
+
+    def come_and_go() -> None:
+        for _ in range(300):
+            files.create(name, "mine")
+            files.remove(name)
+
+    with ThreadPoolExecutor(1) as one:
+        other = one.submit(come_and_go)
+        while not other.done():
+            seen.add(files.read(name))
+            files.modified_ms(name)
+    assert other.result() is None
+    assert seen <= {None, "", "mine"}
+
+
 def test_a_lease_is_taken_from_a_process_that_has_ended_and_counts_on(
     files: Files, target: Target
 ) -> None:

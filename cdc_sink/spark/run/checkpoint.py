@@ -39,8 +39,14 @@ class Files:
         a sound file unreadable. The texts are JSON, so a torn one is noticed without it.
         """
         path, fs = self._open(uri)
-        if not fs.exists(path):
-            return None
+        try:
+            return self._text(path) if fs.exists(path) else None
+        except Py4JJavaError as failed:
+            if _is_gone(failed):
+                return None
+            raise
+
+    def _text(self, path: Any) -> str:
         context = self._context(path)
         context.setVerifyChecksum(False, path)
         stream = context.open(path)
@@ -50,15 +56,23 @@ class Files:
             stream.close()
 
     def write(self, uri: str, text: str) -> None:
-        """Replace the file; where the file system can rename, a reader sees the old text or the new one."""
+        """Replace the file; where the file system can rename, a reader sees the old text or the new one.
+
+        Hadoop renames a local file by deleting the old one first. In between another driver would see no
+        lease, and take it. So Java renames a local one.
+        """
         hadoop = self._jvm.org.apache.hadoop.fs
         fresh = hadoop.Path(f"{uri}.{uuid.uuid4().hex}.tmp")
         path, fs = self._open(uri)
         is_done = False
         try:
-            self._fill(fs.create(fresh, True), text)
-            options = self._array(hadoop.Options.Rename, hadoop.Options.Rename.OVERWRITE)
-            self._context(path).rename(fresh, path, options)
+            if self._is_local(fs):
+                self._make_folder(path, fs)
+                self._replace_local(fresh, path, text)
+            else:
+                self._fill(fs.create(fresh, True), text)
+                options = self._array(hadoop.Options.Rename, hadoop.Options.Rename.OVERWRITE)
+                self._context(path).rename(fresh, path, options)
             is_done = True
         finally:
             if not is_done:  # on a full disk each attempt would leave one
@@ -71,7 +85,7 @@ class Files:
         when the file is opened, S3 when it is closed (Hadoop 3.4.2 and newer; before, both may think so).
         """
         path, fs = self._open(uri)
-        is_local = str(fs.getUri().getScheme()) == "file"
+        is_local = self._is_local(fs)
         if is_local:
             self._make_folder(path, fs)
         try:
@@ -95,7 +109,12 @@ class Files:
     def modified_ms(self, uri: str) -> int | None:
         """When a file was written, by its file system's clock; None when it is missing."""
         path, fs = self._open(uri)
-        return int(fs.getFileStatus(path).getModificationTime()) if fs.exists(path) else None
+        try:
+            return int(fs.getFileStatus(path).getModificationTime()) if fs.exists(path) else None
+        except Py4JJavaError as failed:
+            if _is_gone(failed):
+                return None
+            raise
 
     def _make_folder(self, path: Any, fs: Any) -> None:
         # Hadoop would not say why it can't; Java before 20 stumbles over a link to a folder that is there.
@@ -103,6 +122,18 @@ class Files:
             nio = self._jvm.java.nio.file
             none = self._array(nio.attribute.FileAttribute)
             nio.Files.createDirectories(self._local(path.getParent()), none)
+
+    def _is_local(self, fs: Any) -> bool:
+        return str(fs.getUri().getScheme()) == "file"
+
+    def _replace_local(self, fresh: Any, path: Any, text: str) -> None:
+        nio, place = self._jvm.java.nio.file, self._local(path)
+        nio.Files.write(self._local(fresh), bytearray(text.encode()), self._array(nio.OpenOption))
+        # The checksum that Hadoop, or an earlier build, left is of the old text.
+        nio.Files.deleteIfExists(place.resolveSibling(f".{path.getName()}.crc"))
+        moves = nio.StandardCopyOption
+        options = self._array(nio.CopyOption, moves.ATOMIC_MOVE, moves.REPLACE_EXISTING)
+        nio.Files.move(self._local(fresh), place, options)
 
     def _create_local(self, path: Any, text: str) -> None:
         nio, place = self._jvm.java.nio.file, self._local(path)
@@ -158,6 +189,11 @@ class Files:
         path = self._jvm.org.apache.hadoop.fs.Path(uri)
         session: Any = self.spark._jsparkSession
         return path, path.getFileSystem(session.sessionState().newHadoopConf())
+
+
+def _is_gone(failed: Py4JJavaError) -> bool:
+    """Another driver removed the file between two questions."""
+    return "FileNotFound" in str(failed.java_exception.toString())
 
 
 def query_id(files: Files, checkpoint: str) -> str:
