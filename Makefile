@@ -7,8 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system check fuzz spark chain chaos workload test lane_of_records lane_of_servers demo bench \
-  lock clean
+.PHONY: help venv system check fuzz spark chain chaos workload test demo bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,15 +47,8 @@ chaos: system ## kills at every step, then equality
 workload: system ## random changes on one database for minutes, then equality
 	@$(BIN)/python -m tests.workload $(or $(WORKLOAD_ARGS),--database postgresql)
 
-test: check system ## everything, in two lanes: much of the second is waiting
-	@$(MAKE) --no-print-directory -j2 --output-sync=target lane_of_records lane_of_servers
-
-lane_of_records:
-	@$(PYTEST) tests/spark tests/fuzz -q
-	@$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
-
-lane_of_servers:
-	@$(PYTEST) tests/chain tests/chaos -q
+test: check fuzz system ## everything
+	@$(PYTEST) tests/spark tests/chain tests/chaos -q
 
 demo: system ## a small shop through the whole chain, live, then verified
 	@$(BIN)/cdc-sink demo $(DEMO_ARGS)
