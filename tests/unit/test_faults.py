@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc_sink.debezium.wire.confluent import EIGHT_BYTE_ID, FramingError, fault_mark, parse_frame
+from cdc_sink.errors import RecordRef
+from cdc_sink.spark.read.record_faults import Fault
 from cdc_sink.table.dead_letter import message_sql, remedy_of
-from cdc_sink.table.faults import FAULTS, NO_KEY, UNKNOWN_SCHEMA, framing_fault
+from cdc_sink.table.faults import FAULTS, NO_KEY, OP, UNKNOWN_SCHEMA, framing_fault
 
 
 @pytest.mark.parametrize("code", FAULTS)
@@ -55,3 +57,9 @@ def code_of(value: bytes) -> str | None:
 
 def test_no_bytes_at_all_are_no_key() -> None:
     assert framing_fault(b"", -1) == (NO_KEY, "")
+
+
+def test_of_an_op_that_nobody_knows_eight_letters_are_told() -> None:
+    """It may be any text of a record that something else wrote."""
+    error = Fault(OP, RecordRef("t", 0, 1), b"", 1, "a value of somebody").error()
+    assert error.saw == "the op is not one of r c u d (a value )"

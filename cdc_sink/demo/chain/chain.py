@@ -1,10 +1,10 @@
 """The embedded chain: databases, broker, registry, Connect and a Spark cluster, on this machine.
 
-    with Stack(Path("work")) as stack:
-        stack.postgres.create_database("shop")
+    with Chain(Path("work")) as chain:
+        chain.postgres.create_database("shop")
         ...
-        settings = stack.postgres_connector("shop_pg", "shop", ["public.customers"], slot="shop")
-        stack.add_connector("shop_pg", settings)
+        settings = chain.postgres_connector("shop_pg", "shop", ["public.customers"], slot="shop")
+        chain.add_connector("shop_pg", settings)
 
 MariaDB and the Spark cluster are there only when asked for: Chain(..., parts=(*CHAIN, "mariadb")).
 

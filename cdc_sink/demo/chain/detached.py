@@ -25,7 +25,7 @@ _WATCH_S = 1.0  # any part may end, and each is asked
 def serve(workdir: Path, parts: Sequence[str]) -> None:
     """Run the chain until Ctrl-C or SIGTERM, then stop it in order.
 
-    Raises: what Stack.start raises; UnavailableError when a part ends by itself.
+    Raises: what Chain.start raises; UnavailableError when a part ends by itself.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -27,9 +27,7 @@ class MirrorMode:
 
     target: Target
     options: FoldOptions = field(default_factory=FoldOptions)
-    kept: HeldRows = field(
-        default_factory=HeldRows
-    )  # until the record writer is done with the batch
+    kept: HeldRows = field(default_factory=HeldRows)  # until the micro-batch is done
     named: str = "CAST(NULL AS STRING)"  # SQL of what a `key` says in the router's field
 
     def __post_init__(self) -> None:

@@ -76,21 +76,16 @@ def require_rows(
         return
     again = f"coalesce(position = {mark_sql(ledger.high_water, options.mark_of)}, false)"
     asked = folded.rows.where(f"op = 'd' AND {options.filled_in} AND NOT {again}")
-    names = asked.select("key.*").columns
-    stored = table.rows_at(table.snapshot_id)
-    held = table.names_at(table.snapshot_id)
-    is_stored = [F.col(f"a.key.{quote(n)}") == F.col(f"t.{quote(held[n])}") for n in names]
     written = new.where("op IN ('c', 'u', 'r')").select(F.col("key").alias("written"))
     lost = (
-        asked.alias("a")
-        .join(stored.alias("t"), is_stored, "left_anti")
+        _by_stored_key(asked, table, "left_anti")
         .join(written, F.col("a.key") == F.col("written"), "left_anti")
         .orderBy("partition", "offset")
         .first()
     )
     if lost is not None:
         record = RecordRef(ledger.stream.topic, int(lost["partition"]), int(lost["offset"]))
-        raise _error(record, names)
+        raise _error(record, asked.select("key.*").columns)
 
 
 def require_no_row(folded: Folded, table: IcebergTable, topic: str) -> None:
@@ -100,14 +95,18 @@ def require_no_row(folded: Folded, table: IcebergTable, topic: str) -> None:
     Raises: RecordError.
     """
     bare = folded.rows.where("op IS NULL")
-    held = table.names_at(table.snapshot_id)
-    names = bare.select("key.*").columns
-    is_same = [F.col(f"b.key.{quote(n)}") == F.col(f"t.{quote(held[n])}") for n in names]
-    stored = table.rows_at(table.snapshot_id).alias("t")
-    met = bare.alias("b").join(stored, is_same, "left_semi").orderBy("partition", "offset").first()
+    met = _by_stored_key(bare, table, "left_semi").orderBy("partition", "offset").first()
     if met is not None:
         record = RecordRef(topic, int(met["partition"]), int(met["offset"]))
         raise Fault(TOMBSTONE, record, b"", 0, "").error()
+
+
+def _by_stored_key(asked: DataFrame, table: IcebergTable, how: str) -> DataFrame:
+    """Those of the rows, called `a`, whose key is stored (`left_semi`), or is not (`left_anti`)."""
+    held = table.names_at(table.snapshot_id)
+    names = asked.select("key.*").columns
+    is_same = [F.col(f"a.key.{quote(n)}") == F.col(f"t.{quote(held[n])}") for n in names]
+    return asked.alias("a").join(table.rows_at(table.snapshot_id).alias("t"), is_same, how)
 
 
 def _error(record: RecordRef, names: Sequence[str]) -> CdcSinkError:

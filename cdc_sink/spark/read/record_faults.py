@@ -73,8 +73,8 @@ class Fault:
             code, detail = framing_fault(self.head, self.length)
             side = "key" if self.code == KEY else "value"
         elif code == OP:
-            code = _OPS.get(detail, OP)
-        saw, remedy = FAULTS[code].of(side, detail[:200])
+            code, detail = _OPS.get(detail, OP), detail[:8]
+        saw, remedy = FAULTS[code].of(side, detail)
         return RecordError(self.record, saw, data=STOPPED, remedy=remedy)
 
 
