@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
+import structlog
 from pyspark.sql import SparkSession
 
 from cdc_sink.config import load_config
@@ -45,6 +48,31 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         session = create_session(load_config(config), purpose="test", log_file=folder / "spark.log")
     yield session
     session.stop()
+
+
+@pytest.fixture(autouse=True)
+def _no_logs_of_the_test_before() -> Iterator[None]:
+    """A command line of a test sends logs to that test's stderr, which is closed when the test ends."""
+    yield
+    structlog.reset_defaults()
+    root = logging.getLogger()
+    root.handlers[:] = [one for one in root.handlers if type(one) is not logging.StreamHandler]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What failed beside a chain is told with the states of its connectors."""
+    report = yield
+    chain = getattr(item, "funcargs", {}).get("stack")
+    if report.when == "call" and report.failed and chain is not None:
+        try:
+            states = httpx2.get(f"{chain.connect_url}/connectors?expand=status", timeout=5).text
+        except httpx2.HTTPError as failure:
+            states = f"Connect does not answer: {failure}"
+        report.sections.append(("connectors", states))
+    return report
 
 
 @pytest.fixture

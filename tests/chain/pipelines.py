@@ -106,6 +106,9 @@ def streaming(pipeline: Pipeline, spark: SparkSession) -> Iterator[RunningPipeli
     thread.start()
     try:
         yield running
+    except AssertionError as failure:
+        failure.add_note(f"queries: {[(q.table, str(q.error)) for q in running.queries]}")
+        raise
     finally:
         stop.set()
         thread.join()
@@ -137,4 +140,7 @@ def wait_for_records(stack: Chain, topic: str, records: int) -> None:
 def require_equal(pipeline: Pipeline, wait_s: float = 120) -> None:
     """Every table equals its source, by the databases' own account."""
     different: list[Verification] = [v for v in verify(pipeline, wait_s=wait_s) if not v.equal]
-    assert different == []
+    if different:  # said in full: pytest shows values of assertions in test files only
+        raise AssertionError(
+            "\n".join(f"{v.failure or v}, of them {v.differences[:5]}" for v in different)
+        )

@@ -61,3 +61,14 @@ def test_a_column_that_a_change_had_may_be_dropped(lake: Lake, name: str) -> Non
     change(topic)
     writer.write(3)
     assert [row["total"] for row in writer.rows()] == [None, 2]
+
+
+def test_a_column_that_is_renamed_behind_its_snapshot_is_no_computed_one(
+    lake: Lake, name: str
+) -> None:
+    writer, topic = started(lake, name, renames={"total": "sum"})
+    writer.write()
+    later = {"id": "long", "a": optional("int"), "sum": optional("int")}
+    change(topic, dataclasses.replace(COMPUTED, columns=later), sum=18)
+    writer.write(2)
+    assert [row["sum"] for row in writer.rows()] == [18, 2]

@@ -40,6 +40,15 @@ def test_a_column_that_a_change_had_may_be_dropped() -> None:
     assert after((), SENT, set(), {STREAM}, {SNAPSHOT}) == ()
 
 
+def test_a_renamed_column_is_asked_for_by_its_name_of_now() -> None:
+    """The ledger has the name of the batch that read the rows."""
+    renamed = SentColumns({1: COMPUTED, 2: PLAIN | {"sum"}}, renamed={"total": "sum"})
+    assert after(("total",), renamed, set(), {2}, {1}) == ()
+    assert after(("total",), renamed, set(), set(), {1}) == ("sum",)
+    told = SentColumns({1: PLAIN | {"sum"}}, renamed={"total": "sum"})
+    assert read_only_after((), {"id", "total"}, told, Ids({1}, (), ()), "shop.items") == ()
+
+
 def test_a_column_that_is_said_to_be_dropped_is_not_asked_for() -> None:
     dropped = replace(SENT, dropped=frozenset({"total"}))
     assert after((), dropped, {SNAPSHOT}, {STREAM}) == ("total",)

@@ -7,13 +7,14 @@ Rules owned here:
   before, as a rule; where it was not, the operator says that it was dropped.
 - A column that was added and is in the rows of an incremental snapshot first is in the changes of its time,
   too: only a writer schema that is new and later than the rows' tells.
+- A column that was renamed is asked for by the name it has now, also where rows were read under the old one.
 
 Source: PostgreSQL 18 `publish_generated_columns`; Debezium 3.6.1, tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,12 +28,17 @@ LACK_COMPUTED: Final = ("postgresql",)
 class SentColumns:
     """The columns of the writer schemas that may lack computed ones, by id.
 
-    `ids_rise`: a later schema has a greater id.
+    `ids_rise`: a later schema has a greater id. `renamed`: old name to the name that `of` has.
     """
 
     of: Mapping[int, frozenset[str]] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()
     ids_rise: bool = True
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def now(self, names: Iterable[str]) -> list[str]:
+        """Return what these columns are called in `of`."""
+        return [self.renamed.get(name, name) for name in names]
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,10 @@ def read_only_after(
     In:     known, those of before; held, the table's columns before the batch.
     Raises: SchemaError when changes come that don't have one of them.
     """
-    found: dict[str, int | None] = dict.fromkeys(known)
+    found: dict[str, int | None] = dict.fromkeys(sent.now(known))
+    held_now = {*sent.now(held), *found}
     for i in sorted(sent.of.keys() & set(ids.reads)):
-        found |= dict.fromkeys(sent.of[i] - set(held) - set(known), i)
+        found |= dict.fromkeys(sent.of[i] - held_now, i)
     streams = sent.of.keys() & set(ids.streams)
     for i in streams:
         for name in sent.of[i]:

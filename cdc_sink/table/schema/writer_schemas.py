@@ -221,7 +221,8 @@ class WriterSchemas:
         of = {i: frozenset(name for name, _ in self._named_fields(i, names)) for i in some}
         options = self.policy.options.columns
         dropped = frozenset(name for name, option in options.items() if option.dropped)
-        return SentColumns(of, dropped, self.ids_rise)
+        renamed = {old: self._now(old, names) for old in self.policy.renames}
+        return SentColumns(of, dropped, self.ids_rise, renamed)
 
     @cached_property
     def fingerprints(self) -> dict[int, str]:
