@@ -85,13 +85,15 @@ def show(
 def replay_letters(
     config: ConfigPath, table: TableName, record: RecordName = None, spark_log: SparkLog = LOG
 ) -> None:
-    """Apply waiting letters after all, in order; the table's stream must be stopped. Twice is harmless."""
+    """Apply waiting dead letters in order; the table's stream must be stopped. Twice is harmless."""
     from cdc_sink.spark.run.replay import replay
 
     pipeline = load_config(config)
     place = None if record is None else _place(record)
     report = replay(pipeline, table, record=place, spark=_session(pipeline, spark_log))
-    typer.echo(f"{report.table}: {report.replayed} letters applied, {report.waiting} still wait")
+    typer.echo(
+        f"{report.table}: {report.replayed} dead letters applied, {report.waiting} still wait"
+    )
     raise typer.Exit(int(report.waiting > 0 and place is None))
 
 
@@ -100,10 +102,12 @@ def release_letters(
     config: ConfigPath,
     table: TableName,
     record: RecordName = None,
-    every: Annotated[bool, typer.Option("--all", help="All waiting letters of the table.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="All waiting dead letters of the table.")
+    ] = False,
     spark_log: SparkLog = LOG,
 ) -> None:
-    """Give letters up: later records of their keys apply again. Until one comes, their rows are stale."""
+    """Give dead letters up: later records of their keys apply again; until one comes, rows are stale."""
     from cdc_sink.spark.run.replay import release
 
     pipeline = load_config(config)
@@ -112,7 +116,7 @@ def release_letters(
     place = None if record is None else _place(record)
     released = release(pipeline, table, record=place, spark=_session(pipeline, spark_log))
     typer.echo(
-        f"{table}: {released} letters released; `cdc-sink verify` says which rows differ now"
+        f"{table}: {released} dead letters released; `cdc-sink verify` says which rows differ now"
     )
 
 
@@ -124,12 +128,12 @@ def purge_letters(
     ] = 30,
     spark_log: SparkLog = LOG,
 ) -> None:
-    """Remove letters that were replayed or released long ago. Waiting ones stay."""
+    """Remove dead letters that were replayed or released long ago. Waiting ones stay."""
     from cdc_sink.spark.run.replay import purge
 
     pipeline = load_config(config)
     removed = purge(pipeline, older_than_days, spark=_session(pipeline, spark_log))
-    typer.echo(f"{removed} letters removed")
+    typer.echo(f"{removed} dead letters removed")
 
 
 def _session(pipeline: Pipeline, spark_log: Path) -> Any:

@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import CdcSinkError, SchemaError, StateError
 from cdc_sink.spark.failpoints import BATCH_STARTED, SCHEMAS_FETCHED, failpoint
+from cdc_sink.spark.fold.folding import Folding
 from cdc_sink.spark.fold.key_partitions import KeyPartitions
 from cdc_sink.spark.fold.key_updates import Past, complete_moved
 from cdc_sink.spark.fold.quarantine import mark_aside, require_no_fault
@@ -153,16 +154,9 @@ class MicroBatchWriter:
             return None  # only tombstones so far, and no table: there is no column to make one of
         ledger = table.ledger() if table else None
         self._know_log(records, columns, ledger)
-        folding = self.sink.folding
-        filled_in = "false" if self.of_events else filled_in_sql(self.schemas, columns)
-        tells_source = self.schemas.own_source_column is None
-        folding.options = replace(
-            folding.options,
-            filled_in=filled_in,
-            # A tombstone has no source: where its key tells none either, it is of no one's row.
-            finds_bare=folding.options.finds_bare and tells_source,
+        self.folding.knows_keys_filled_in(
+            "false" if self.of_events else filled_in_sql(self.schemas, columns)
         )
-        folding.named = self.schemas.router_key_sql()
         waits_for_letters = bool(ledger and ledger.quarantined) and not self.of_events
         places = KeyPartitions()
         now = self._now(ledger, places, columns)
@@ -170,20 +164,25 @@ class MicroBatchWriter:
             framed = self.input.framed(self._looked_at(records, ledger, now, places))
             changes = decode(framed, self._in_use(framed), columns)
             return self.sink.apply(changes, batch_id, table, now, self._batch)
-        with self.sink.folding.kept:
+        with self.folding.kept:
             whole = self._looked_at(self.topic.whole(records), ledger, now, places)
             changes = self._decode_tolerantly(whole, columns)
             quarantined = None if self.of_events else self._quarantined_keys(columns)
-            marked = mark_aside(changes, quarantined, self.sink.folding.kept)
+            marked = mark_aside(changes, quarantined, self.folding.kept)
             if self.sink.target.table.bad_record == "stop":
                 require_no_fault(marked)
             whole, self._keys_move = marked, False
             # While keys change their partition, what an old key held last may still wait in another one.
             if ledger is None or not self._may_wait(ledger):
                 marks = ledger.high_water if ledger else {}
-                by = folding.lanes(ledger) if ledger else None
+                by = self.folding.lanes(ledger) if ledger else None
                 whole, self._keys_move = self._completed(marked, table, columns, marks, by)
             return self.sink.apply(whole, batch_id, table, now, self._batch)
+
+    @property
+    def folding(self) -> Folding:
+        """What folds the batches of the sink."""
+        return self.sink.folding
 
     @property
     def of_events(self) -> bool:
@@ -206,9 +205,9 @@ class MicroBatchWriter:
         if self.of_events:
             return marked, False
         past = Past(table, self.topic.starts, partial(self._span, columns)) if table else None
-        nulls_left_out = self.sink.folding.options.nulls_left_out
+        nulls_left_out = self.folding.options.nulls_left_out
         whole, halves = complete_moved(
-            marked, past, marks, self.sink.folding.kept, nulls_left_out=nulls_left_out, by=by
+            marked, past, marks, self.folding.kept, nulls_left_out=nulls_left_out, by=by
         )
         return whole, halves > 0
 
@@ -274,9 +273,9 @@ class MicroBatchWriter:
         self._learn(letters)
         table, columns = self._table()
         try:
-            with self.sink.folding.kept:
+            with self.folding.kept:
                 decoded = self._decode_tolerantly(letters, columns)
-                marked = mark_aside(decoded, None, self.sink.folding.kept)
+                marked = mark_aside(decoded, None, self.folding.kept)
                 whole, _ = self._completed(marked, table, columns, {})  # news, wherever they lie
                 return self.sink.replay(whole, store, table)
         except JOB_FAILED as failed:
@@ -333,10 +332,7 @@ class MicroBatchWriter:
             learned = self.schemas.plus(new_values, new_keys)
             self._require_schemas(learned)
             self.schemas = learned
-        folding = self.sink.folding
-        folding.options = replace(folding.options, ties=self.schemas.positions_tie)
-        if self.schemas.leave_out_nulls:
-            folding.options = replace(folding.options, nulls_left_out=True)
+        self.folding.knows_schemas(self.schemas)
 
     def _require_schemas(self, learned: WriterSchemas) -> None:
         """Before anything is read by them: are they what they were when records of them were applied?"""

@@ -107,7 +107,7 @@ def streaming(pipeline: Pipeline, spark: SparkSession) -> Iterator[RunningPipeli
     try:
         yield running
     except AssertionError as failure:
-        failure.add_note(f"queries: {[(q.table, str(q.error)) for q in running.queries]}")
+        failure.add_note(f"queries: {[(q.target.name, str(q.error)) for q in running.queries]}")
         raise
     finally:
         stop.set()

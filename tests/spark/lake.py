@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from debezium import Topic
 from pyiceberg.table import Table as IcebergTable
 from pyspark.sql import DataFrame, SparkSession
@@ -16,7 +17,7 @@ from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.registry import RegistryClient
 from cdc_sink.config import Target
 from cdc_sink.debezium.position import SourcePosition
-from cdc_sink.spark.fold.append import folding_of
+from cdc_sink.spark.fold.folding import folding_of
 from cdc_sink.spark.iceberg_table import IcebergTable as Table
 from cdc_sink.spark.micro_batch import MicroBatchWriter
 from cdc_sink.spark.read.converters import converter_of
@@ -29,6 +30,7 @@ from cdc_sink.table.plan import BatchFacts
 from cdc_sink.table.schema.metadata_columns import is_metadata
 
 PIPELINE = "shop"
+QUICK_COMPILER = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 @dataclass
@@ -59,7 +61,10 @@ class Lake:
             defaults=config.Defaults(namespace=PIPELINE),
             tables=(),
         )
-        spark = create_session(pipeline, purpose="test", log_file=folder / "spark.log")
+        # What the second compiler makes of short batches costs more than they do.
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("JAVA_TOOL_OPTIONS", QUICK_COMPILER)
+            spark = create_session(pipeline, purpose="test", log_file=folder / "spark.log")
         return cls(spark, pipeline)
 
     def close(self) -> None:

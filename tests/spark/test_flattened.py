@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from lake import Lake, Writer
 from pyspark.sql import Row
+from seeds import MORE
 from test_history import Upstream, as_change, micro_batches
 
 from cdc_sink.debezium.position import SourcePosition
@@ -234,7 +235,7 @@ def play(dice: random.Random, history: int, with_reads: bool) -> list[Event]:
 
 @pytest.mark.parametrize("with_reads", [True, False])
 @settings(
-    max_examples=2,
+    max_examples=1 + MORE,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],

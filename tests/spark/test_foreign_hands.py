@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 from debezium import ITEMS, Event, Row, Topic, item
 from lake import Lake, Writer
+from seeds import seeds
 
 from cdc_sink.errors import StateError
 from cdc_sink.spark.iceberg_table import IcebergTable
@@ -145,7 +146,7 @@ class Stream:
 
 
 @pytest.mark.parametrize("mode", ["mirror", "append"])
-@pytest.mark.parametrize("seed", [11, 12])
+@pytest.mark.parametrize("seed", seeds(11))
 def test_whatever_other_hands_do_the_table_is_right_or_stops_by_name(
     lake: Lake, name: str, seed: int, mode: str
 ) -> None:

@@ -12,6 +12,7 @@ from debezium import TS_MS, Event, SourceTable, Topic, optional
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from lake import Lake, Writer
+from seeds import MORE
 
 from cdc_sink.debezium.envelope import Op
 from cdc_sink.debezium.position import SourcePosition
@@ -107,7 +108,7 @@ Rows = dict[Hashable, Mapping[str, object]]
 
 @pytest.mark.parametrize("with_reads", [True, False])
 @settings(
-    max_examples=2,
+    max_examples=1 + MORE,
     deadline=None,
     database=None,
     print_blob=True,

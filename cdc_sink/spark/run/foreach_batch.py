@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from cdc_sink.config import Target
 from cdc_sink.errors import ConfigError, StateError
-from cdc_sink.spark.fold.append import folding_of
+from cdc_sink.spark.fold.folding import folding_of
 from cdc_sink.spark.foreign_errors import JOB_FAILED, caused
 from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.read.decode import decode

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from cdc_sink.config import Pipeline, Target
 from cdc_sink.errors import ConfigError, StateError
-from cdc_sink.spark.fold.append import folding_of
+from cdc_sink.spark.fold.folding import folding_of
 from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.micro_batch import MicroBatchWriter
 from cdc_sink.spark.read.converters import converter_of

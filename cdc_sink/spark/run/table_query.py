@@ -19,7 +19,7 @@ from cdc_sink.clients.kafka import Cluster
 from cdc_sink.clients.registry import RegistryClient
 from cdc_sink.config import Pipeline, Target
 from cdc_sink.errors import CdcSinkError, ConfigError, StateError
-from cdc_sink.spark.fold.append import folding_of
+from cdc_sink.spark.fold.folding import folding_of
 from cdc_sink.spark.foreign_errors import JOB_FAILED, caused, stumbled_after_replay
 from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.micro_batch import MicroBatchWriter

@@ -32,8 +32,8 @@ from cdc_sink.spark.failpoints import (
     TABLE_OPENED,
     failpoint,
 )
+from cdc_sink.spark.fold.folding import Folding
 from cdc_sink.spark.fold.latest import Folded, not_in
-from cdc_sink.spark.fold.mirror import MirrorMode
 from cdc_sink.spark.fold.repartitioned_keys import TopicState
 from cdc_sink.spark.fold.suspect_deletes import require_no_row, require_rows
 from cdc_sink.spark.iceberg_table import IcebergTable, stamped
@@ -75,7 +75,7 @@ class Sink:
     spark: SparkSession
     stream: StreamIdentity
     partitions: tuple[int, ...]
-    folding: MirrorMode
+    folding: Folding
     one_table: OneTable | None = None
     shape: TableSetup = field(init=False)
 

@@ -1,10 +1,13 @@
 """What becomes of a micro-batch: its changes folded, and the plan for them. Reads the table, changes nothing.
 
 It remembers from batch to batch what the last ones needed, so that the next is not folded in vain first.
+A table that keeps every change event has the same ledger, dead letters, evolution and table commit as a
+mirror; nothing is folded for it, and a value that was left out stays out.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 
 from pyspark.sql import DataFrame
@@ -18,12 +21,13 @@ from cdc_sink.spark.fold.repartitioned_keys import MovedDeletes
 from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.table.ledger.ledger import Ledger
 from cdc_sink.table.ledger.many_sources import Lanes
-from cdc_sink.table.plan import Plan, Step, plan_batch
+from cdc_sink.table.plan import Plan, Step, plan_batch, plan_events
+from cdc_sink.table.schema.writer_schemas import WriterSchemas
 
 
 @dataclass
-class MirrorMode:
-    """Folds and plans the batches of a table that mirrors its source."""
+class Folding(ABC):
+    """Folds and plans the batches of one table."""
 
     target: Target
     options: FoldOptions = field(default_factory=FoldOptions)
@@ -42,14 +46,49 @@ class MirrorMode:
             needs_position=settings.order == "source",
         )
 
-    def lanes(self, ledger: Ledger) -> Lanes | None:
-        """What the ledger's marks are by; None where those are of partitions."""
-        return None if self.target.table.sources == "one" else Lanes(ledger.sources, self.named)
-
+    @abstractmethod
     def decide(
         self, new: DataFrame, table: IcebergTable, ledger: Ledger
     ) -> tuple[DataFrame, Folded, Plan]:
         """What becomes of the records that the ledger does not have; them, folded, and the plan."""
+
+    @abstractmethod
+    def decide_again(
+        self, marked: DataFrame, table: IcebergTable, ledger: Ledger
+    ) -> tuple[DataFrame, Folded, Step]:
+        """What of dead letters can be applied now, folded, and how it reaches the table."""
+
+    def knows_schemas(self, schemas: WriterSchemas) -> None:
+        """Fold what is decoded with these writer schemas."""
+        self.options = replace(
+            self.options,
+            ties=schemas.positions_tie,
+            nulls_left_out=self.options.nulls_left_out or schemas.leave_out_nulls,
+            # A tombstone has no source: where its key tells none either, it is of no one's row.
+            finds_bare=self.options.finds_bare and schemas.own_source_column is None,
+        )
+        self.named = schemas.router_key_sql()
+
+    def knows_keys_filled_in(self, sql: str) -> None:
+        """Mark changes whose key the connector may have filled in, as this SQL tells."""
+        self.options = replace(self.options, filled_in=sql)
+
+    def deletes(self, table: IcebergTable) -> MovedDeletes:
+        """What was deleted while keys move."""
+        return MovedDeletes(table.spark, self.target)
+
+    def lanes(self, ledger: Ledger) -> Lanes | None:
+        """What the ledger's marks are by; None where those are of partitions."""
+        return None if self.target.table.sources == "one" else Lanes(ledger.sources, self.named)
+
+
+class MirrorMode(Folding):
+    """Folds the batches of a table that mirrors its source: to the last change of each key."""
+
+    def decide(
+        self, new: DataFrame, table: IcebergTable, ledger: Ledger
+    ) -> tuple[DataFrame, Folded, Plan]:
+        """The changes of a batch, the last ones of their keys, and the plan."""
         if ledger.quarantined and "aside" not in new.columns:
             raise StateError(
                 self.target.name,
@@ -70,13 +109,9 @@ class MirrorMode:
     def decide_again(
         self, marked: DataFrame, table: IcebergTable, ledger: Ledger
     ) -> tuple[DataFrame, Folded, Step]:
-        """What of letters can be applied now, folded, and how it reaches the table."""
+        """The changes of dead letters, the last ones of their keys, to be merged."""
         known = self.deletes(table).mark_outdated(marked, ledger.moving, ties=self.options.ties)
         return *self._settled(known, table, ledger), Step.MERGE
-
-    def deletes(self, table: IcebergTable) -> MovedDeletes:
-        """What was deleted while keys move."""
-        return MovedDeletes(table.spark, self.target)
 
     def _require_positions(self) -> None:
         settings = self.target.table
@@ -149,3 +184,46 @@ class MirrorMode:
         folded.release()
         again = fold(settled, ledger.high_water, known, everything, ledger.ended_with)
         return settled, again
+
+
+class AppendMode(Folding):
+    """Folds nothing: the events of a batch are its rows.
+
+    An event that the connector delivers again lies below the high-water mark and is dropped; those exactly
+    at the mark can't be told from new ones and are kept: a reader tells them by key, position and op.
+    """
+
+    def decide(
+        self, new: DataFrame, table: IcebergTable, ledger: Ledger
+    ) -> tuple[DataFrame, Folded, Plan]:
+        """The events of a batch and the plan; nothing in the table matters: rows are only added."""
+        folded = self._rows(new, ledger)
+        plan = plan_events(folded.facts, ledger, where=self.target.name)
+        if plan.step is Step.KNOW_SOURCES:
+            folded.release()
+            return self.decide(new, table, plan.ledger)
+        # No key has to be found again, so it does not matter where keys lie.
+        return new, folded, replace(plan, ledger=replace(plan.ledger, moving=None))
+
+    def decide_again(
+        self, marked: DataFrame, table: IcebergTable, ledger: Ledger
+    ) -> tuple[DataFrame, Folded, Step]:
+        """The events of dead letters, to be added."""
+        del table
+        return marked, self._rows(marked, ledger), Step.ADD_EVENTS
+
+    def _rows(self, events: DataFrame, ledger: Ledger) -> Folded:
+        # The mark rises record by record: a redelivered tail may begin and end inside the batch.
+        options = FoldOptions(
+            exact=True,
+            every=True,
+            ignores_truncates=self.options.ignores_truncates,
+            needs_position=self.options.needs_position,
+            by=self.lanes(ledger),
+        )
+        return fold(events, ledger.high_water, sorted(ledger.next_offsets), options)
+
+
+def folding_of(target: Target) -> Folding:
+    """How the batches of a table become rows, by its mode."""
+    return AppendMode(target) if target.table.mode.keeps_events else MirrorMode(target)
