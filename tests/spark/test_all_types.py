@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from debezium import Event, SourceTable, Topic, optional
 from lake import Lake
 from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
+from schema_versions import types
 from time_rows import TIMES
 from type_rows import NESTED, NUMBERS, WORDS
 
@@ -83,3 +86,20 @@ def test_what_a_column_can_not_hold_stops_the_table_and_names_the_column(
     assert "@0" in caught.value.where
     assert caught.value.saw.startswith(f"column {column}: ")
     assert not writer.exists or writer.rows() == []
+
+
+def test_the_elements_of_a_list_grow_as_a_column_does(lake: Lake, name: str) -> None:
+    def table(items: Any) -> SourceTable:
+        return SourceTable(
+            {"id": "int", "list": optional({"type": "array", "items": optional(items)})}
+        )
+
+    topic = Topic(table("int"))
+    topic.send(Event("c", {"id": 1, "list": [1, None]}, (1, 1)))
+    writer = lake.writer(name, topic)
+    writer.write()
+    topic.write_as(table("long"))
+    topic.send(Event("c", {"id": 2, "list": [2**40]}, (2, 1)))
+    writer.write(1)
+    assert types(writer)["list"] == "list<long>"
+    assert [row["list"] for row in writer.rows()] == [[1, None], [2**40]]

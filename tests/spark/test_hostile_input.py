@@ -80,7 +80,7 @@ def stocked(lake: Lake) -> Writer:
 LENGTHS = [1 << 40, (1 << 31) - 9, 1 << 31, -1, -(1 << 63), (1 << 63) - 1]
 
 
-@pytest.mark.parametrize(("field", "length"), zip(["name", "raw"] * 3, LENGTHS, strict=True))
+@pytest.mark.parametrize(("field", "length"), [*zip(["name", "raw"] * 3, LENGTHS, strict=True)])
 def test_a_length_that_the_record_does_not_have_is_refused_before_memory_is_set_aside(
     stocked: Writer, field: str, length: int
 ) -> None:

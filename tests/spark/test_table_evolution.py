@@ -374,23 +374,6 @@ def test_a_topic_prefix_with_hyphens_goes_all_the_way(lake: Lake, name: str) -> 
     assert writer.ledger.stream.topic == hyphens
 
 
-def test_the_elements_of_a_list_grow_as_a_column_does(lake: Lake, name: str) -> None:
-    def table(items: Any) -> SourceTable:
-        return SourceTable(
-            {"id": "int", "list": optional({"type": "array", "items": optional(items)})}
-        )
-
-    topic = Topic(table("int"))
-    topic.send(Event("c", {"id": 1, "list": [1, None]}, (1, 1)))
-    writer = lake.writer(name, topic)
-    writer.write()
-    topic.write_as(table("long"))
-    topic.send(Event("c", {"id": 2, "list": [2**40]}, (2, 1)))
-    writer.write(1)
-    assert types(writer)["list"] == "list<long>"
-    assert [row["list"] for row in writer.rows()] == [[1, None], [2**40]]
-
-
 def test_a_table_of_an_earlier_build_is_refused_with_the_way_on(lake: Lake, name: str) -> None:
     """Its metadata columns are one struct. The ledger is there, and readable; nothing is written."""
     writer = stocked(lake, name)
