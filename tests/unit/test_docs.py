@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from cdc_sink.cli.main import VERBS
 from cdc_sink.config import load_config
@@ -39,13 +38,25 @@ def test_the_readme_has_a_line_for_each_verb(verb: str) -> None:
     assert re.search(rf"^\| `cdc-sink {verb}[ `]", README, re.MULTILINE)
 
 
-def test_the_readmes_pipeline_is_a_valid_one(tmp_path: Path) -> None:
-    block = re.search(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    assert block is not None
+PIPELINES = [
+    (page, block)
+    for page in PAGES
+    for block in re.findall(
+        r"^```yaml\n(.*?)^```", (HOUSE / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    if block.startswith("pipeline:")
+]
+
+
+@pytest.mark.parametrize(("page", "block"), PIPELINES)
+def test_a_pipeline_of_the_documents_is_a_valid_one(page: str, block: str, tmp_path: Path) -> None:
     path = tmp_path / "shop.yaml"
-    path.write_text(block[1])
+    path.write_text(block)
     assert load_config(path).target("shop.customers").table.topic == "shop_pg.public.customers"
-    assert len(yaml.safe_load(block[1])) == 7
+
+
+def test_the_first_pipelines_that_a_user_sees_are_among_them() -> None:
+    assert {page for page, _ in PIPELINES} >= {"README.md", "docs/quickstart.md"}
 
 
 @pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "docs/operations.md"])
