@@ -25,14 +25,6 @@ def _not_needed(*_: object) -> None:
     pytest.fail("the topic was read on, for what the table's row says")
 
 
-@pytest.mark.parametrize("to", [0, 1])
-def test_a_changed_key_takes_its_values_along(writer: Writer, to: int) -> None:
-    move(writer.topic, row(1), row(7, "moved"), (2, 1), to)
-    writer.write(1)
-    assert writer.rows() == [{**FULL, "id": 7, "title": "moved"}]
-    assert letters(writer) == []
-
-
 def test_a_key_that_changed_twice_takes_along_what_changed_between(writer: Writer) -> None:
     topic = writer.topic
     topic.send(Event("u", row(1, "second", body="new text"), (2, 1)))
@@ -185,12 +177,16 @@ def test_in_kafkas_order_nothing_tells_which_row_a_changed_key_had(lake: Lake, n
     assert [one["reason"] for one in letters(writer)] == ["unavailable_value"]
 
 
-def test_a_batch_leaves_nothing_in_memory(writer: Writer) -> None:
+def test_a_changed_key_takes_its_values_along_and_its_batch_leaves_nothing_in_memory(
+    writer: Writer,
+) -> None:
     move(writer.topic, row(1), row(7, "moved"), (2, 1), 1)
     java: Any = writer.spark.sparkContext._jsc
     before = set(java.getPersistentRDDs())
     writer.write(1)
     assert set(java.getPersistentRDDs()) <= before
+    assert writer.rows() == [{**FULL, "id": 7, "title": "moved"}]
+    assert letters(writer) == []
 
 
 def test_the_second_half_of_a_key_update_may_come_a_batch_later(writer: Writer) -> None:
