@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from cdc_sink.clients.catalog import session_properties
 from cdc_sink.clients.kafka import Cluster
-from cdc_sink.config import Kafka, Pipeline, load_config
+from cdc_sink.config import Catalog, Kafka, Pipeline, load_config
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.demo.chain.servers.mysql import MySql
 from cdc_sink.demo.chain.servers.postgres import Postgres
@@ -44,9 +44,7 @@ class Lake:
             yaml.safe_dump({**self._settings(), "tables": [dict(one) for one in tables], **changes})
         )
         pipeline = load_config(path)
-        for key, value in session_properties(pipeline.catalog).items():
-            if key != "spark.sql.extensions":
-                self.spark.conf.set(key, value)
+        use_catalog(self.spark, pipeline.catalog)
         return pipeline
 
     @property
@@ -87,6 +85,13 @@ class Lake:
                 for name, (kind, server) in databases.items()
             },
         }
+
+
+def use_catalog(spark: SparkSession, catalog: Catalog) -> None:
+    """Let a session that runs know a catalog; its extensions it has from its start."""
+    for key, value in session_properties(catalog).items():
+        if key != "spark.sql.extensions":
+            spark.conf.set(key, value)
 
 
 def run_once(

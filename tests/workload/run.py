@@ -3,6 +3,8 @@
 Steps, in order: make the tables, play for a moment without anybody listening, add the connector
 (that is the source snapshot), start the pipeline, play for the time asked for while Connect is
 killed now and then, stop playing, wait until all is applied or the limit is over, compare.
+
+Several databases of one chain may go these steps side by side: a kill of Connect hits all of them.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +23,6 @@ import yaml
 from pyspark.sql import SparkSession
 
 from cdc_sink.check.rules.judged import is_judged
-from cdc_sink.clients.catalog import session_properties
 from cdc_sink.clients.connect import ConnectClient
 from cdc_sink.clients.kafka import Cluster
 from cdc_sink.config import load_config
@@ -29,6 +30,7 @@ from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.errors import UnavailableError
 from cdc_sink.observe.table_facts import Upstream, read_facts
 from cdc_sink.verification.verify import verify
+from tests.chain.pipelines import use_catalog
 from tests.chain.surroundings import let_through
 from tests.workload.calm import Calm
 from tests.workload.driver import Driver
@@ -39,6 +41,28 @@ from tests.workload.player import Play, Player
 FIRST_S = 3.0  # of play, before the connector comes
 _MARKS = "marks"  # a table of its own, written to when all is played
 _PARTITIONS = 2
+
+
+@dataclass
+class Kills:
+    """Connect, killed at instants that a seed stands for, and started again."""
+
+    stack: Chain
+    seed: int
+    every_s: float
+    say: Callable[[str], None]
+    count: int = 0
+
+    def step(self, left_s: float) -> None:
+        """Wait for the next instant, or until no time is left."""
+        draw = random.Random(f"{self.seed}/kill/{self.count}")
+        wait_s = self.every_s * (0.5 + draw.random())
+        threading.Event().wait(min(wait_s, left_s))
+        if wait_s < left_s:
+            self.stack.kill("connect")
+            self.count += 1
+            self.say(f"Connect killed, {left_s - wait_s:.0f} s left")
+            self.stack.restart("connect")
 
 
 @dataclass
@@ -89,68 +113,38 @@ class Run:
         hand_every_s: float = 10.0,
     ) -> Outcome:
         """Play for so long, then compare; with `kinds` of other hands, these act meanwhile."""
-        for key, value in session_properties(self.pipeline.catalog).items():
-            if key != "spark.sql.extensions":
-                spark.conf.set(key, value)
+        if not kinds:
+            (outcome,) = go_together([self], spark, seconds, kill_every_s=kill_every_s)
+            return outcome
         self.play_for(FIRST_S, alters=False)
+        with let_through(self.stack), self.listened_to(spark) as driver:
+            hands = Hands(self, driver, kinds, hand_every_s)
+            hands.await_tables()
+            self.play_for(seconds, alters=True, meanwhile=hands.step)
+            self.say(f"played: {self.player.counts}")
+            return Calm(hands).outcome()
+
+    @contextmanager
+    def listened_to(self, spark: SparkSession) -> Iterator[Driver]:
+        """The connector and the pipeline, while the block runs; the connector stays after a failure."""
+        use_catalog(spark, self.pipeline.catalog)
         driver = Driver(spark)
-        # PostgreSQL's connector, started anew, sends a type from before an ALTER again, with the NULLs that
-        # the column takes now: a schema that was never registered, and that BACKWARD refuses.
-        with let_through(self.stack):
-            self.stack.add_connector(self.name, self.connector())
-            driver.start(self.pipeline)
-            try:
-                if kinds:
-                    outcome = self._with_hands(Hands(self, driver, kinds, hand_every_s), seconds)
-                else:
-                    outcome = self._alone(driver, seconds, kill_every_s)
-            finally:
-                driver.stop()
-            self.stack.remove_connector(self.name)
-        return outcome
-
-    def _alone(self, driver: Driver, seconds: float, kill_every_s: float) -> Outcome:
-        self.play_for(
-            seconds, alters=True, meanwhile=lambda left_s: self._kill(kill_every_s, left_s)
-        )
-        self.say(f"played: {self.player.counts}, Connect killed {self.kills} times")
-        return self._settle(driver)
-
-    def _with_hands(self, hands: Hands, seconds: float) -> Outcome:
-        hands.await_tables()
-        self.play_for(seconds, alters=True, meanwhile=hands.step)
-        self.say(f"played: {self.player.counts}")
-        return Calm(hands).outcome()
+        self.stack.add_connector(self.name, self.connector())
+        driver.start(self.pipeline)
+        try:
+            yield driver
+        finally:
+            driver.stop()
+        self.stack.remove_connector(self.name)
 
     def play_for(
         self, seconds: float, *, alters: bool, meanwhile: Callable[[float], None] | None = None
     ) -> None:
         """Play for so long; `meanwhile` is called again and again with the seconds left."""
-        until = time.monotonic() + seconds
-        self.player.start(alters=alters)
-        try:
-            while (left_s := until - time.monotonic()) > 0:
-                if meanwhile is None:
-                    threading.Event().wait(left_s)
-                else:
-                    meanwhile(left_s)
-        finally:
-            self.player.stop()
+        _play_for([self], seconds, alters=alters, meanwhile=meanwhile)
 
-    def _kill(self, every_s: float, left_s: float) -> None:
-        """Wait for an instant drawn from the seed, kill Connect there, and start it again."""
-        draw = random.Random(f"{self.play.seed}/kill/{self.kills}")
-        wait_s = every_s * (0.5 + draw.random())
-        threading.Event().wait(min(wait_s, left_s))
-        if wait_s < left_s:
-            self.stack.kill("connect")
-            self.kills += 1
-            self.say(f"Connect killed, {left_s - wait_s:.0f} s left")
-            self.stack.restart("connect")
-
-    def _settle(self, driver: Driver) -> Outcome:
-        """Wait until all is delivered and applied, or something stopped; then compare once."""
-        self.mark(1)
+    def settle(self, driver: Driver) -> Outcome:
+        """Wait until the mark is delivered and all is applied, or something stopped; then compare once."""
         until = time.monotonic() + SETTLE_LIMIT_S
         cluster = Cluster(self.pipeline.kafka)
         while (left := self._left(cluster)) and time.monotonic() < until:
@@ -257,3 +251,41 @@ class Run:
                 }
             },
         }
+
+
+def go_together(
+    runs: Sequence[Run], spark: SparkSession, seconds: float, *, kill_every_s: float
+) -> list[Outcome]:
+    """Play on several databases of one chain at once, then compare each."""
+    first = runs[0]
+    kills = Kills(first.stack, first.play.seed, kill_every_s, first.say)
+    _play_for(runs, FIRST_S, alters=False)
+    # PostgreSQL's connector, started anew, sends a type from before an ALTER again, with the NULLs that the
+    # column takes now: a schema that was never registered, and that BACKWARD refuses.
+    with let_through(first.stack), ExitStack() as listening:
+        drivers = [listening.enter_context(run.listened_to(spark)) for run in runs]
+        _play_for(runs, seconds, alters=True, meanwhile=kills.step)
+        for run in runs:
+            run.kills = kills.count
+            run.say(f"played: {run.player.counts}, Connect killed {run.kills} times")
+            run.mark(1)
+        return [run.settle(driver) for run, driver in zip(runs, drivers, strict=True)]
+
+
+def _play_for(
+    runs: Sequence[Run],
+    seconds: float,
+    *,
+    alters: bool,
+    meanwhile: Callable[[float], None] | None = None,
+) -> None:
+    until = time.monotonic() + seconds
+    with ExitStack() as playing:
+        for run in runs:
+            run.player.start(alters=alters)
+            playing.callback(run.player.stop)
+        while (left_s := until - time.monotonic()) > 0:
+            if meanwhile is None:
+                threading.Event().wait(left_s)
+            else:
+                meanwhile(left_s)
