@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pytest
+from pyspark.sql import SparkSession
 
 from cdc_sink.check.check import check_pipeline
+from cdc_sink.check.rules.table import Finding
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.connect import ConnectClient
 from cdc_sink.clients.kafka import Cluster
@@ -19,12 +21,12 @@ from cdc_sink.observe.table_facts import read_ledger
 from cdc_sink.table.ledger.ledger import Ledger
 from cdc_sink.table.schema.metadata_columns import metadata_columns
 from cdc_sink.table.schema.policy import TableMode
+from tests.chain.databases import SCHEMAS, connector, execute
 from tests.chain.pipelines import Lake, require_equal, streaming, wait, wait_for_records
 
 ROWS = 60
-CHANGES = (
-    77  # records of one `churn`: 35 updates, 23 inserts, 17 deletes, one key update in two halves
-)
+# Records of one `churn`: 35 updates, 23 inserts, 17 deletes, one key update in two halves.
+CHANGES = 77
 
 
 @dataclass(frozen=True)
@@ -39,34 +41,28 @@ class Case:
 
     @property
     def topic(self) -> str:
-        return f"{self.name}.{self.table}"
+        return f"{self.name}.{self.source}"
 
     @property
-    def table(self) -> str:
-        schema = "public" if self.database == "postgres" else "shop"
-        return f"{schema}.{self.name}"
+    def source(self) -> str:
+        return f"{SCHEMAS[self.database]}.{self.name}"
+
+    @property
+    def table(self) -> dict[str, object]:
+        source = {"database": self.database, "table": self.source}
+        return {"topic": self.topic, "source": source, "order": self.order}
 
     def execute(self, stack: Chain, *statements: str) -> None:
-        if self.database == "postgres":
-            with stack.postgres.connect("shop") as connection:
-                for statement in statements:
-                    connection.execute(statement)
-            return
-        with closing(stack.mysql.connect("shop")) as opened, opened.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
+        execute(stack, self.database, *statements)
 
     def connector(self, stack: Chain) -> dict[str, str]:
-        if self.database == "postgres":
-            settings = stack.postgres_connector(self.name, "shop", [self.table], slot=self.name)
-        else:
-            settings = stack.mysql_connector(self.name, "shop", [self.table])
         flatten = {
             "type": "io.debezium.transforms.ExtractNewRecordState",
             "delete.tombstone.handling.mode": self.mode,
             "add.fields": self.add_fields,
         }
         named = {f"transforms.flat.{name}": value for name, value in flatten.items() if value}
+        settings = connector(stack, self.database, self.name, [self.source])
         return settings | {"transforms": "flat"} | named
 
 
@@ -118,29 +114,51 @@ def churn(stack: Chain, case: Case, number: int) -> None:
     insert(stack, case, first + 1, first + 1)
 
 
+@dataclass(frozen=True)
+class Delivered:
+    """All cases in one pipeline, after Connect was killed; `again` counts what came twice by case."""
+
+    pipeline: Pipeline
+    found: list[Finding]
+    errors: dict[str, str]
+    again: Mapping[str, int]
+
+
+@pytest.fixture(scope="module")
+def delivered(
+    stack: Chain, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Delivered]:
+    """Every table was equal to its source whenever it was compared, or this fails."""
+    lake = Lake(tmp_path_factory.mktemp("flattened"), stack, spark)
+    with ExitStack() as connectors:
+        for case in CASES:
+            connectors.enter_context(connected(stack, case))
+        pipeline = lake.pipeline(
+            *(case.table for case in CASES), connect={"url": stack.connect_url}
+        )
+        found = list(check_pipeline(pipeline))
+        with streaming(pipeline, spark) as running:
+            require_equal(pipeline)
+            for case in CASES:
+                churn(stack, case, 0)
+            require_equal(pipeline)
+            again = kill_connect_until_it_delivers_again(stack, pipeline)
+            errors = {one.target.name: str(one.error) for one in running.queries if one.error}
+        yield Delivered(pipeline, found, errors, again)
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_a_flattened_table_equals_its_source_also_after_connect_was_killed(
-    stack: Chain, lake: Lake, case: Case
+    delivered: Delivered, case: Case
 ) -> None:
-    source = {"database": case.database, "table": case.table}
-    with connected(stack, case):
-        pipeline = lake.pipeline(
-            {"topic": case.topic, "source": source, "order": case.order},
-            connect={"url": stack.connect_url},
-        )
-        where = f"connector {case.name} transform flat"
-        said = [(one.level, one.saw) for one in check_pipeline(pipeline) if one.where == where]
-        assert [level for level, _ in said] == ["ok"], said
-        with streaming(pipeline, lake.spark) as running:
-            require_equal(pipeline)
-            churn(stack, case, 0)
-            require_equal(pipeline)
-            again = kill_connect_until_it_delivers_again(stack, case, pipeline)
-            assert [query.error for query in running.queries] == [None]
-        ledger = ledger_of(pipeline)
-    assert again > 0
-    assert (ledger.totals.redelivered > 0) == (case.order == "source")
-    loaded = load_table(pipeline.catalog, pipeline.tables[0].name)
+    pipeline, name = delivered.pipeline, f"shop.{case.name}"
+    where = f"connector {case.name} transform flat"
+    said = [(one.level, one.saw) for one in delivered.found if one.where == where]
+    assert [level for level, _ in said] == ["ok"], said
+    assert delivered.errors == {}
+    assert delivered.again[case.name] > 0
+    assert (ledger_of(pipeline, name).totals.redelivered > 0) == (case.order == "source")
+    loaded = load_table(pipeline.catalog, name)
     assert loaded is not None
     assert [field.name for field in loaded.schema().fields] == [
         *("id", "name", "amount", "price", "flag", "__mine"),
@@ -148,42 +166,61 @@ def test_a_flattened_table_equals_its_source_also_after_connect_was_killed(
     ]
 
 
-def kill_connect_until_it_delivers_again(stack: Chain, case: Case, pipeline: Pipeline) -> int:
-    """Return how many records came twice; the table is right each time.
+def kill_connect_until_it_delivers_again(stack: Chain, pipeline: Pipeline) -> dict[str, int]:
+    """Return how many records came twice in each case; the tables are right each time.
 
-    Connect writes its offsets down each second: a kill right after a record arrived finds them behind,
-    nearly always. Nobody changes anything while it is down.
+    Connect writes its offsets down each second: a kill amid a delivery finds them behind, nearly always.
+    Nobody changes anything while it is down, and all that was delivered is applied before it comes back.
     """
     cluster = Cluster(pipeline.kafka)
+    sent = {case.name: end(cluster, case.topic) for case in CASES}
+    again: dict[str, int] = {}
     for attempt in range(1, 6):
-        before = end(cluster, case.topic)
-        churn(stack, case, attempt)
-        wait(grown(cluster, case.topic, before + CHANGES), "changes in the topic")
+        for case in CASES:
+            churn(stack, case, attempt)
+            sent[case.name] += CHANGES
+        write_until_delivered(stack, cluster, sent)
         stack.kill("connect")
-        wait(lambda: ledger_end(pipeline) == end(cluster, case.topic), "all to be applied")
-        delivered = end(cluster, case.topic)
+        wait(lambda: all(is_applied(pipeline, cluster, one) for one in CASES), "all to be applied")
         stack.restart("connect")
-        ConnectClient(stack.connect_url).wait_running(case.name, 60)
-        insert(stack, case, -attempt, -attempt)
+        for case in CASES:
+            ConnectClient(stack.connect_url).wait_running(case.name, 60)
+        write(stack, sent)
         require_equal(pipeline)
-        if (again := end(cluster, case.topic) - delivered - 1) > 0:
-            return again
-    return 0
+        again = {case.name: end(cluster, case.topic) - sent[case.name] for case in CASES}
+        if all(again.values()):
+            break
+    return again
 
 
-def ledger_of(pipeline: Pipeline) -> Ledger:
-    loaded = load_table(pipeline.catalog, pipeline.tables[0].name)
+def write_until_delivered(stack: Chain, cluster: Cluster, sent: dict[str, int]) -> None:
+    """Go on with single rows until each topic has what was sent before: Connect is busy at the end."""
+    before = dict(sent)
+
+    def delivered() -> bool:
+        write(stack, sent)
+        return all(end(cluster, case.topic) > before[case.name] for case in CASES)
+
+    wait(delivered, "changes in the topics")
+
+
+def write(stack: Chain, sent: dict[str, int]) -> None:
+    """Insert a row in each table, and count it; the count makes the key."""
+    for case in CASES:
+        sent[case.name] += 1
+        insert(stack, case, -sent[case.name], -sent[case.name])
+
+
+def ledger_of(pipeline: Pipeline, name: str) -> Ledger:
+    loaded = load_table(pipeline.catalog, name)
     found = None if loaded is None else read_ledger(loaded)
     assert found is not None
     return found[0]
 
 
-def ledger_end(pipeline: Pipeline) -> int:
-    return sum(ledger_of(pipeline).next_offsets.values())
-
-
-def grown(cluster: Cluster, topic: str, to: int) -> Callable[[], bool]:
-    return lambda: end(cluster, topic) >= to
+def is_applied(pipeline: Pipeline, cluster: Cluster, case: Case) -> bool:
+    applied = sum(ledger_of(pipeline, f"shop.{case.name}").next_offsets.values())
+    return applied == end(cluster, case.topic)
 
 
 def end(cluster: Cluster, topic: str) -> int:
