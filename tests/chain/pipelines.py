@@ -22,6 +22,7 @@ from cdc_sink.demo.chain.servers.postgres import Postgres
 from cdc_sink.errors import UnavailableError
 from cdc_sink.spark.run.pipeline import RunningPipeline, start
 from cdc_sink.verification.verify import Verification, verify
+from tests.chain.settings import database_of, surroundings_of
 
 _numbers = itertools.count(1)
 LIMIT_S = 180.0
@@ -53,36 +54,17 @@ class Lake:
         return self.folder / "pipeline.yaml"
 
     def _settings(self) -> dict[str, object]:
-        databases: Mapping[str, tuple[str, Postgres | MySql]] = {
-            "postgres": ("postgresql", self.stack.postgres),
-            "mysql": ("mysql", self.stack.mysql),
-            "mariadb": ("mysql", self.stack.mariadb),
+        servers: Mapping[str, Postgres | MySql] = {
+            "postgres": self.stack.postgres,
+            "mysql": self.stack.mysql,
+            "mariadb": self.stack.mariadb,
         }
-        secrets = {name: self.folder / f"secret-{name}" for name in databases}
-        for name, (_, server) in databases.items():
-            secrets[name].write_text(server.password)
         return {
             "pipeline": "shop",
-            "kafka": {"bootstrap_servers": self.stack.bootstrap_servers, "timeout_s": 3},
-            "registry": {"url": self.stack.registry_url, "timeout_s": 3},
-            "catalog": {
-                "name": self.name,
-                "type": "jdbc",
-                "uri": f"jdbc:sqlite:{self.folder}/catalog.db",
-                "warehouse": f"{self.folder}/warehouse",
-            },
-            "checkpoints": f"{self.folder}/checkpoints",
+            **surroundings_of(self.stack, self.folder, self.name, timeout_s=3),
             "defaults": {"buckets": 2, "trigger_s": 0.3},
             "databases": {
-                name: {
-                    "type": kind,
-                    "host": server.host,
-                    "port": server.port,
-                    "database": "shop",
-                    "user": server.user,
-                    "password": {"file": str(secrets[name])},
-                }
-                for name, (kind, server) in databases.items()
+                name: database_of(server, "shop", self.folder) for name, server in servers.items()
             },
         }
 

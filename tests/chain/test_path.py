@@ -7,16 +7,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
 import cdc_sink
 from cdc_sink.clients.catalog import load_table
+from cdc_sink.clients.kafka import Cluster
 from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.observe.table_facts import read_ledger
 from cdc_sink.spark.run.backfill import backfill
+from cdc_sink.spark.run.pipeline import RunningPipeline
+from tests.chain.databases import connector, execute
 from tests.chain.pipelines import Lake, require_equal, run_once, streaming, wait, wait_for_records
 
 CUSTOMERS = "path_pg.public.path_customers"
@@ -28,34 +33,24 @@ TABLES = (
     },
     {"topic": LINES, "source": {"database": "mysql", "table": "shop.path_lines"}},
 )
+IDLE_REPORTS_MS = "spark.sql.streaming.noDataProgressEventInterval"
 REPOSITORY = Path(__file__).parents[2]
-
-
-def postgres(stack: Chain, *statements: str) -> None:
-    with stack.postgres.connect("shop") as connection:
-        for statement in statements:
-            connection.execute(statement)
-
-
-def mysql(stack: Chain, *statements: str) -> None:
-    connection = stack.mysql.connect("shop")
-    with connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
 
 
 @pytest.fixture(scope="module")
 def sources(stack: Chain) -> Iterator[Chain]:
-    postgres(
+    execute(
         stack,
+        "postgres",
         "CREATE TABLE path_customers (id bigint PRIMARY KEY, name text NOT NULL, visits int, "
         "balance numeric(12,2), token uuid, born date, seen timestamp, created timestamptz)",
         "INSERT INTO path_customers SELECT i, 'name ' || i, i, i * 1.25, gen_random_uuid(), "
         "date '2000-01-01' + i, timestamp '2020-01-01' + i * interval '1 s', now() "
         "FROM generate_series(1, 300) i",
     )
-    mysql(
+    execute(
         stack,
+        "mysql",
         "CREATE TABLE path_lines (order_id int, line smallint, sku varchar(20), "
         "price decimal(10,2), kind enum('a','b'), meta json, raw varbinary(20), "
         "added datetime(6), changed timestamp(6) NULL, PRIMARY KEY (order_id, line))",
@@ -65,13 +60,10 @@ def sources(stack: Chain) -> Iterator[Chain]:
             for i in range(100)
         ),
     )
-    stack.add_connector(
-        "path_pg",
-        stack.postgres_connector("path_pg", "shop", ["public.path_customers"], slot="path"),
-    )
-    stack.add_connector(
-        "path_my", stack.mysql_connector("path_my", "shop", ["shop.path_lines"], partitions=3)
-    )
+    settings = connector(stack, "postgres", "path_pg", ["public.path_customers"])
+    stack.add_connector("path_pg", settings)
+    settings = connector(stack, "mysql", "path_my", ["shop.path_lines"], partitions=3)
+    stack.add_connector("path_my", settings)
     wait_for_records(stack, CUSTOMERS, 300)
     wait_for_records(stack, LINES, 100)
     yield stack
@@ -81,8 +73,9 @@ def sources(stack: Chain) -> Iterator[Chain]:
 
 def churn(stack: Chain, first: int) -> None:
     """Updates, deletes, inserts, a key update, delete and reinsert in one transaction, a rollback."""
-    postgres(
+    execute(
         stack,
+        "postgres",
         f"UPDATE path_customers SET visits = visits + 1 WHERE id BETWEEN {first} AND {first + 20}",
         f"DELETE FROM path_customers WHERE id BETWEEN {first + 21} AND {first + 30}",
         f"INSERT INTO path_customers (id, name) VALUES ({first + 1000}, 'new')",
@@ -91,8 +84,9 @@ def churn(stack: Chain, first: int) -> None:
         f"(id, name) VALUES ({first + 32}, 'again'); COMMIT",
         "BEGIN; UPDATE path_customers SET name = 'never'; ROLLBACK",
     )
-    mysql(
+    execute(
         stack,
+        "mysql",
         f"UPDATE path_lines SET price = price + 1 WHERE order_id > {first % 100}",
         f"DELETE FROM path_lines WHERE order_id = {first % 100 + 1}",
         f"UPDATE path_lines SET line = line + 10 WHERE order_id = {first % 100 + 2}",
@@ -106,17 +100,37 @@ def leave_a_torn_first_offset(pipeline: Pipeline) -> None:
     (offsets / ".0.9d3c.tmp").write_text("")
 
 
-def test_tables_equal_their_sources_after_the_snapshot_and_under_changes(
-    sources: Chain, lake: Lake
-) -> None:
+@dataclass(frozen=True)
+class Stream:
+    """A pipeline that runs while tests of this file change its sources."""
+
+    lake: Lake
+    pipeline: Pipeline
+    running: RunningPipeline
+
+
+@pytest.fixture(scope="module")
+def stream(
+    sources: Chain, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stream]:
+    """Spark tells of an idle table every two seconds, not every ten."""
+    lake = Lake(tmp_path_factory.mktemp("path"), sources, spark)
     pipeline = lake.pipeline(*TABLES)
     leave_a_torn_first_offset(pipeline)
-    with streaming(pipeline, lake.spark) as running:
-        for first in (1, 60, 120):
-            churn(sources, first)
-        require_equal(pipeline)
-        assert [q.state for q in running.queries] == ["running", "running"]
-    assert lake_files_are_in_buckets(pipeline)
+    spark.conf.set(IDLE_REPORTS_MS, 2000)
+    with streaming(pipeline, spark) as running:
+        yield Stream(lake, pipeline, running)
+    spark.conf.unset(IDLE_REPORTS_MS)
+
+
+def test_tables_equal_their_sources_after_the_snapshot_and_under_changes(
+    sources: Chain, stream: Stream
+) -> None:
+    for first in (1, 60, 120):
+        churn(sources, first)
+    require_equal(stream.pipeline)
+    assert [q.state for q in stream.running.queries] == ["running", "running"]
+    assert lake_files_are_in_buckets(stream.pipeline)
 
 
 def lake_files_are_in_buckets(pipeline: Pipeline) -> bool:
@@ -125,41 +139,41 @@ def lake_files_are_in_buckets(pipeline: Pipeline) -> bool:
     return {str(f.transform) for f in table.spec().fields} == {"bucket[2]"}
 
 
-def test_added_columns_and_a_widened_integer_arrive_in_flight(sources: Chain, lake: Lake) -> None:
-    pipeline = lake.pipeline(*TABLES)
-    with streaming(pipeline, lake.spark) as running:
-        require_equal(pipeline)
-        postgres(
-            sources,
-            "ALTER TABLE path_customers ADD COLUMN note text, ALTER COLUMN visits TYPE bigint",
-            "UPDATE path_customers SET note = 'n', visits = 3000000000 WHERE id < 10",
-        )
-        mysql(
-            sources,
-            "ALTER TABLE path_lines ADD COLUMN weight double",
-            "UPDATE path_lines SET weight = 1.5 WHERE order_id > 90",
-        )
-        require_equal(pipeline)
-        assert [q.error for q in running.queries] == [None, None]
+def test_added_columns_and_a_widened_integer_arrive_in_flight(
+    sources: Chain, stream: Stream
+) -> None:
+    require_equal(stream.pipeline)
+    execute(
+        sources,
+        "postgres",
+        "ALTER TABLE path_customers ADD COLUMN note text, ALTER COLUMN visits TYPE bigint",
+        "UPDATE path_customers SET note = 'n', visits = 3000000000 WHERE id < 10",
+    )
+    execute(
+        sources,
+        "mysql",
+        "ALTER TABLE path_lines ADD COLUMN weight double",
+        "UPDATE path_lines SET weight = 1.5 WHERE order_id > 90",
+    )
+    require_equal(stream.pipeline)
+    assert [q.error for q in stream.running.queries] == [None, None]
 
 
-def test_an_idle_table_starts_no_job(sources: Chain, lake: Lake) -> None:
-    pipeline = lake.pipeline(*TABLES)
-    with streaming(pipeline, lake.spark) as running:
-        require_equal(pipeline)
-
-        scheduler = lake.spark.sparkContext._jsc.sc().dagScheduler()
-        wait(lambda: all(_is_idle(q.streaming_query) for q in running.queries), "idle triggers")
-        first_job = scheduler.nextJobId()
-        seen = [q.streaming_query.lastProgress["timestamp"] for q in running.queries]
-        wait(
-            lambda: all(
-                q.streaming_query.lastProgress["timestamp"] > then
-                for q, then in zip(running.queries, seen, strict=True)
-            ),
-            "another progress report without records",
-        )
-        assert scheduler.nextJobId() == first_job
+def test_an_idle_table_starts_no_job(stream: Stream) -> None:
+    require_equal(stream.pipeline)
+    queries = [q.streaming_query for q in stream.running.queries]
+    scheduler = stream.lake.spark.sparkContext._jsc.sc().dagScheduler()
+    wait(lambda: all(_is_idle(query) for query in queries), "idle triggers")
+    first_job = scheduler.nextJobId()
+    seen = [query.lastProgress["timestamp"] for query in queries]
+    wait(
+        lambda: all(
+            query.lastProgress["timestamp"] > then
+            for query, then in zip(queries, seen, strict=True)
+        ),
+        "another progress report without records",
+    )
+    assert scheduler.nextJobId() == first_job
 
 
 def _is_idle(query: object) -> bool:
@@ -168,44 +182,64 @@ def _is_idle(query: object) -> bool:
 
 
 def test_a_lost_checkpoint_is_taken_over_at_the_ledger(sources: Chain, lake: Lake) -> None:
-    pipeline = lake.pipeline(TABLES[0])
-    run_once(pipeline, lake.spark)
-    elsewhere = lake.pipeline(TABLES[0], checkpoints=f"{lake.folder}/other")
+    table = {**TABLES[0], "target": "shop.path_taken"}
+    run_once(lake.pipeline(table), lake.spark)
+    elsewhere = lake.pipeline(table, checkpoints=f"{lake.folder}/other")
     refused = run_once(elsewhere, lake.spark)
     assert "--take-over" in str(refused.queries[0].error)
     assert refused.exit_code == 1
-    postgres(sources, "UPDATE path_customers SET name = 'later' WHERE id = 5")
+    records = sum(Cluster(elsewhere.kafka).end_offsets(CUSTOMERS).values())
+    execute(sources, "postgres", "UPDATE path_customers SET name = 'later' WHERE id = 5")
+    wait_for_records(sources, CUSTOMERS, records + 1)
     require_taken = run_once(elsewhere, lake.spark, take_over=True)
     assert require_taken.exit_code == 0
-    fenced = run_once(lake.pipeline(TABLES[0]), lake.spark)
+    require_equal(elsewhere, wait_s=0)
+    fenced = run_once(lake.pipeline(table), lake.spark)
     assert "query id" in str(fenced.queries[0].error)
 
 
 def test_a_backfill_builds_a_second_table_and_refuses_one_that_a_stream_writes(
-    sources: Chain, lake: Lake
+    stream: Stream,
 ) -> None:
-    pipeline = lake.pipeline(*TABLES)
-    with streaming(pipeline, lake.spark):
-        report = backfill(pipeline, CUSTOMERS, spark=lake.spark)
-        assert (report.table, report.exit_code) == ("shop.path_customers_backfill", 0)
-        again = backfill(pipeline, CUSTOMERS, spark=lake.spark)
-        assert (again.records, again.exit_code) == (0, 0)  # from its end to the topic's end of now
-        require_equal(pipeline)
-        with pytest.raises(cdc_sink.CdcSinkError, match="a stream is writing this table"):
-            backfill(pipeline, CUSTOMERS, into="shop.path_customers", spark=lake.spark)
-    copied = lake.pipeline({**TABLES[0], "target": "shop.path_customers_backfill"})
+    pipeline, spark = stream.pipeline, stream.lake.spark
+    report = backfill(pipeline, CUSTOMERS, spark=spark)
+    assert (report.table, report.exit_code) == ("shop.path_customers_backfill", 0)
+    again = backfill(pipeline, CUSTOMERS, spark=spark)
+    assert (again.records, again.exit_code) == (0, 0)  # from its end to the topic's end of now
+    require_equal(pipeline)
+    with pytest.raises(cdc_sink.CdcSinkError, match="a stream is writing this table"):
+        backfill(pipeline, CUSTOMERS, into="shop.path_customers", spark=spark)
+    copied = stream.lake.pipeline({**TABLES[0], "target": "shop.path_customers_backfill"})
     require_equal(copied)
 
 
-def test_the_job_runs_on_a_cluster_through_spark_submit(
-    sources: Chain, lake: Lake, tmp_path: Path
-) -> None:
+@dataclass(frozen=True)
+class Submitted:
+    """A pipeline whose job ran once on a cluster, and what `plan` said before."""
+
+    config: Path
+    pipeline: Pipeline
+    plan_before: str
+    ended: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def submitted(
+    sources: Chain, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> Submitted:
+    folder = tmp_path_factory.mktemp("submitted")
+    lake = Lake(folder / "lake", sources, spark)
     pipeline = lake.pipeline(*TABLES)
-    with Chain(tmp_path / "cluster", parts=("spark",)) as cluster:
-        submitted = submit(cluster.spark_master_url, lake.config, tmp_path)
-    assert submitted.returncode == 0, submitted.stderr[-3000:]
-    require_equal(pipeline)
-    table = load_table(pipeline.catalog, "shop.path_customers")
+    plan = verb("plan", lake.config)
+    with Chain(folder / "cluster", parts=("spark",)) as cluster:
+        ended = submit(cluster.spark_master_url, lake.config, folder)
+    return Submitted(lake.config, pipeline, plan, ended)
+
+
+def test_the_job_runs_on_a_cluster_through_spark_submit(submitted: Submitted) -> None:
+    assert submitted.ended.returncode == 0, submitted.ended.stderr[-3000:]
+    require_equal(submitted.pipeline, wait_s=0)
+    table = load_table(submitted.pipeline.catalog, "shop.path_customers")
     assert table is not None
     found = read_ledger(table)
     assert found is not None
@@ -231,15 +265,11 @@ def submit(master: str, config: Path, folder: Path) -> subprocess.CompletedProce
     )
 
 
-def test_plan_and_status_speak_of_the_tables_as_they_are(sources: Chain, lake: Lake) -> None:
-    pipeline = lake.pipeline(*TABLES)
-    before = verb("plan", lake.config)
-    assert "CREATE TABLE" in before
-    assert "MERGE INTO" in before
-    run_once(pipeline, lake.spark)
-    after = verb("plan", lake.config)
-    assert "CREATE TABLE" not in after
-    status = json.loads(verb("status", lake.config, "--output", "json"))
+def test_plan_and_status_speak_of_the_tables_as_they_are(submitted: Submitted) -> None:
+    assert "CREATE TABLE" in submitted.plan_before
+    assert "MERGE INTO" in submitted.plan_before
+    assert "CREATE TABLE" not in verb("plan", submitted.config)
+    status = json.loads(verb("status", submitted.config, "--output", "json"))
     assert {(t["table"], t["lag_records"]) for t in status["tables"]} == {
         ("shop.path_customers", 0),
         ("shop.path_lines", 0),

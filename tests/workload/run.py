@@ -31,6 +31,7 @@ from cdc_sink.errors import UnavailableError
 from cdc_sink.observe.table_facts import Upstream, read_facts
 from cdc_sink.verification.verify import verify
 from tests.chain.pipelines import use_catalog
+from tests.chain.settings import database_of, surroundings_of
 from tests.chain.surroundings import let_through
 from tests.workload.calm import Calm
 from tests.workload.driver import Driver
@@ -213,19 +214,9 @@ class Run:
         return settings[self.play.database](self.name, self.name, tables, partitions=_PARTITIONS)
 
     def _settings(self) -> Mapping[str, object]:
-        password = self.folder / "password"
-        password.write_text(self._server.password)
         return {
             "pipeline": self.name,
-            "kafka": {"bootstrap_servers": self.stack.bootstrap_servers},
-            "registry": {"url": self.stack.registry_url},
-            "catalog": {
-                "name": self.name,
-                "type": "jdbc",
-                "uri": f"jdbc:sqlite:{self.folder}/catalog.db",
-                "warehouse": f"file://{self.folder}/warehouse",
-            },
-            "checkpoints": f"file://{self.folder}/checkpoints",
+            **surroundings_of(self.stack, self.folder, self.name),
             "defaults": {
                 "namespace": self.name,
                 "buckets": 2,
@@ -240,16 +231,7 @@ class Run:
                 }
                 for name in self.player.tables
             ],
-            "databases": {
-                "source": {
-                    "type": "postgresql" if self.play.database == "postgresql" else "mysql",
-                    "host": self._server.host,
-                    "port": self._server.port,
-                    "database": self.name,
-                    "user": self._server.user,
-                    "password": {"file": str(password)},
-                }
-            },
+            "databases": {"source": database_of(self._server, self.name, self.folder)},
         }
 
 
