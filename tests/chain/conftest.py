@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -11,10 +12,13 @@ import pytest
 import structlog
 from pyspark.sql import SparkSession
 
-from cdc_sink.config import load_config
+from cdc_sink.config import Database, Secret, load_config
 from cdc_sink.demo.chain.chain import Chain
+from cdc_sink.demo.chain.servers.mysql import MySql
+from cdc_sink.demo.chain.servers.postgres import Postgres
 from cdc_sink.demo.chain.services import CHAIN
 from cdc_sink.spark.run.session import create_session
+from tests.chain.databases import VERIFIED
 from tests.chain.pipelines import Lake
 
 _SESSION = """
@@ -26,8 +30,17 @@ checkpoints: FOLDER
 spark: {master: "local[2]", conf: {spark.driver.memory: 2g}}
 tables: [{topic: none}]
 """
-# Most of its time this session waits, and more than half of what it computed went into the second compiler.
+# Most of its time a JVM of these tests waits, and more than half of what it computed went into the second
+# compiler.
 _QUICK_COMPILER = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_jvms() -> Iterator[None]:
+    """Every JVM of a test: the session, a demo's driver, a cluster and its job, an example."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("JAVA_TOOL_OPTIONS", _QUICK_COMPILER)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -43,11 +56,39 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     folder = tmp_path_factory.mktemp("session")
     config = folder / "session.yaml"
     config.write_text(_SESSION.replace("FOLDER", str(folder)))
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("JAVA_TOOL_OPTIONS", _QUICK_COMPILER)
-        session = create_session(load_config(config), purpose="test", log_file=folder / "spark.log")
+    session = create_session(load_config(config), purpose="test", log_file=folder / "spark.log")
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="module")
+def databases(
+    stack: Chain, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Database]]:
+    """A database of its own on each server, as `verify` is given it."""
+    secret = tmp_path_factory.mktemp("secret") / "password"
+    secret.write_text(stack.mysql.password)
+    servers: dict[str, Postgres | MySql] = {
+        "postgres": stack.postgres,
+        "mysql": stack.mysql,
+        "mariadb": stack.mariadb,
+    }
+    for server in servers.values():
+        server.create_database(VERIFIED)
+    yield {
+        side: Database(
+            type="postgresql" if side == "postgres" else "mysql",
+            host=server.host,
+            port=server.port,
+            database=VERIFIED,
+            user=server.user,
+            password=None if side == "postgres" else Secret(file=str(secret)),
+        )
+        for side, server in servers.items()
+    }
+    for server in servers.values():
+        with closing(server.connect()) as opened, opened.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE {VERIFIED}")
 
 
 @pytest.fixture(autouse=True)

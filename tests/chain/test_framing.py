@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import httpx2
 import pytest
+from pyspark.sql import SparkSession
 
 from cdc_sink.check.check import check_pipeline
+from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.demo.chain.hosting.cache import AVRO_CONVERTER
+from cdc_sink.verification.verify import verify
+from tests.chain.databases import connector, execute
 from tests.chain.pipelines import Lake, require_equal, streaming, wait_for_records
 
 # The worker's own converters are left alone: these are the connector's. What isn't said is the default.
@@ -18,12 +24,6 @@ CASES = {
     "apicurio_headers by content": {"headers.enabled": "true", "use-id": "contentId"},
     "apicurio_8_byte": {"headers.enabled": "false", "as-confluent": "false", "use-id": "globalId"},
 }
-
-
-def execute(stack: Chain, *statements: str) -> None:
-    with closing(stack.postgres.connect("shop")) as opened, opened.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
 
 
 def converters(stack: Chain, settings: dict[str, str]) -> dict[str, str]:
@@ -65,39 +65,89 @@ def part_global_from_content_ids(stack: Chain, name: str) -> None:
     raise AssertionError(f"the ids stay side by side: {known.json()}")
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_table_equals_its_source_whatever_frames_its_records(
-    stack: Chain, lake: Lake, case: str
-) -> None:
-    name = "frames_" + case.replace(" ", "_")
-    table, topic = f"public.{name}", f"{name}.public.{name}"
+def name_of(case: str) -> str:
+    return "frames_" + case.replace(" ", "_")
+
+
+def table_of(case: str, **changes: object) -> dict[str, object]:
+    source = {"database": "postgres", "table": f"public.{name_of(case)}"}
+    topic = f"{name_of(case)}.public.{name_of(case)}"
+    return {"topic": topic, "wire": case.split()[0], "source": source, **changes}
+
+
+@contextmanager
+def connected(stack: Chain, case: str) -> Iterator[None]:
+    name = name_of(case)
     execute(
         stack,
+        "postgres",
         f"CREATE TABLE {name} (id int PRIMARY KEY, name text, total numeric(10,2))",
         f"INSERT INTO {name} SELECT i, 'first', i / 7.0 FROM generate_series(1, 100) i",
     )
     part_global_from_content_ids(stack, name)
-    settings = stack.postgres_connector(name, "shop", [table], slot=name)
+    settings = connector(stack, "postgres", name, [f"public.{name}"])
     stack.add_connector(name, settings | converters(stack, CASES[case]))
-    wait_for_records(stack, topic, 100)
-    wire = case.split()[0]
-    wish = {"topic": topic, "wire": wire, "source": {"database": "postgres", "table": table}}
-    pipeline = lake.pipeline(wish, connect={"url": stack.connect_url})
-    with streaming(pipeline, lake.spark) as running:
-        require_equal(pipeline)
-        execute(
-            stack,
-            f"UPDATE {name} SET name = 'second' WHERE id % 3 = 0",
-            f"DELETE FROM {name} WHERE id % 5 = 0",
-            f"UPDATE {name} SET id = id + 1000 WHERE id = 1",
-            f"ALTER TABLE {name} ADD COLUMN more int",
-            f"INSERT INTO {name} VALUES (200, 'new', 1, 7)",
-            f"UPDATE {name} SET more = id WHERE id < 50",
-        )
-        require_equal(pipeline)
-        assert running.queries[0].error is None
-    assert [one for one in check_pipeline(pipeline) if ".converter" in one.saw] == []
-    other = lake.pipeline({**wish, "wire": "confluent"}, connect={"url": stack.connect_url})
-    told = [one.remedy for one in check_pipeline(other) if ".converter writes" in one.saw]
-    assert [remedy.split(" for ")[0] for remedy in told] == [f"set `wire: {wire}`"] * 2
+    wait_for_records(stack, f"{name}.public.{name}", 100)
+    yield
     stack.remove_connector(name)
+
+
+@dataclass(frozen=True)
+class Framed:
+    """All cases in one pipeline, and what was found; a table that differed would have failed it."""
+
+    lake: Lake
+    pipeline: Pipeline
+    rows: dict[str, int]
+    errors: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def framed(
+    stack: Chain, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Framed]:
+    lake = Lake(tmp_path_factory.mktemp("framed"), stack, spark)
+    with ExitStack() as connectors:
+        for case in CASES:
+            connectors.enter_context(connected(stack, case))
+        pipeline = lake.pipeline(*map(table_of, CASES), connect={"url": stack.connect_url})
+        with streaming(pipeline, spark) as running:
+            require_equal(pipeline)
+            for case in CASES:
+                change(stack, name_of(case))
+            require_equal(pipeline)
+            errors = {one.target.name: str(one.error) for one in running.queries if one.error}
+        rows = {one.table: one.rows_table for one in verify(pipeline) if one.equal}
+        yield Framed(lake, pipeline, rows, errors)
+
+
+def change(stack: Chain, name: str) -> None:
+    execute(
+        stack,
+        "postgres",
+        f"UPDATE {name} SET name = 'second' WHERE id % 3 = 0",
+        f"DELETE FROM {name} WHERE id % 5 = 0",
+        f"UPDATE {name} SET id = id + 1000 WHERE id = 1",
+        f"ALTER TABLE {name} ADD COLUMN more int",
+        f"INSERT INTO {name} VALUES (200, 'new', 1, 7)",
+        f"UPDATE {name} SET more = id WHERE id < 50",
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_table_equals_its_source_whatever_frames_its_records(framed: Framed, case: str) -> None:
+    assert framed.rows.get(f"shop.{name_of(case)}") == 100 - 20 + 1
+    assert framed.errors == {}
+
+
+def test_check_knows_the_framing_of_each_converter(framed: Framed) -> None:
+    said = [one for one in check_pipeline(framed.pipeline) if ".converter" in one.saw]
+    assert said == []
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_check_names_the_framing_that_a_converter_writes_instead(framed: Framed, case: str) -> None:
+    connect = {"url": framed.lake.stack.connect_url}
+    other = framed.lake.pipeline(table_of(case, wire="confluent"), connect=connect)
+    told = [one.remedy for one in check_pipeline(other) if ".converter writes" in one.saw]
+    assert [remedy.split(" for ")[0] for remedy in told] == [f"set `wire: {case.split()[0]}`"] * 2
