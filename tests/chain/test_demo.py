@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
+from cdc_sink.cli.main import run as verb
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.config import load_config
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.demo.chain.hosting.workdir import is_in_use
 from cdc_sink.demo.folder import DemoFolder
+from tests.chain.pipelines import use_catalog
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 PROGRAM = str(SCRIPTS / "cdc-sink")
@@ -100,8 +103,11 @@ def in_shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @dataclass(frozen=True)
-class Finished:
+class Kept:
+    """A demo that was kept, asked for its status, and then ended."""
+
     demo: DemoRun
+    status: subprocess.CompletedProcess[str]
     exit_code: int
     said: str
 
@@ -111,54 +117,57 @@ class Finished:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """All tests but the last one ask this one demo; its end without --keep is in tests/unit."""
     demo = DemoRun(DemoFolder(tmp_path_factory.mktemp("demo") / "work"))
-    ended = subprocess.run(
-        demo.command("--seconds", "10", "--rate", "50"),
-        stdout=subprocess.PIPE,
-        text=True,
-        env=demo.environment,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    return Finished(demo, ended.returncode, ended.stdout)
+    with demo.started("--keep", "--seconds", "6", "--rate", "40") as process:
+        said = read_until(process, "until you press Ctrl-C")
+        status = run(PROGRAM, "status", str(demo.folder.config))
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=LIMIT_S)
+    return Kept(demo, status, process.returncode, said + rest)
 
 
-def test_the_demo_ends_with_tables_equal_to_their_sources(finished: Finished) -> None:
-    assert finished.exit_code == 0, finished.said
-    assert "6 Iceberg tables, " in finished.said
-    assert "rows, every one equal to its source." in finished.said
-    assert "altering the shop: ALTER TABLE customers ADD COLUMN phone text" in finished.said
+def test_the_demo_says_that_its_tables_equal_their_sources(kept: Kept) -> None:
+    assert kept.exit_code == 0, kept.said
+    assert "6 Iceberg tables, " in kept.said
+    assert "rows, every one equal to its source." in kept.said
+    assert "altering the shop: ALTER TABLE customers ADD COLUMN phone text" in kept.said
 
 
-def test_the_demo_tells_of_progress_in_lines_where_there_is_no_screen(finished: Finished) -> None:
-    assert re.search(r"of 10 s: [\d,]+ events sent, ", finished.said)
-    assert re.search(r"[\d,]+ records wait \(lag/freshness: customers [\d,?]+/", finished.said)
-    assert "\x1b" not in finished.said
+def test_a_kept_demo_goes_on_until_it_is_told_to_end(kept: Kept) -> None:
+    assert (kept.status.returncode, kept.status.stdout.count("caught up")) == (0, 6)
+    assert kept.exit_code == 0, kept.said
 
 
-def test_the_last_screen_says_where_things_are(finished: Finished) -> None:
-    folder = finished.demo.folder
+def test_the_demo_tells_of_progress_in_lines_where_there_is_no_screen(kept: Kept) -> None:
+    assert re.search(r"of 6 s: [\d,]+ events sent, ", kept.said)
+    assert re.search(r"[\d,]+ records wait \(lag/freshness: customers [\d,?]+/", kept.said)
+    assert "\x1b" not in kept.said
+
+
+def test_the_last_screen_says_where_things_are(kept: Kept) -> None:
+    folder = kept.demo.folder
     for path in (folder.config, folder.warehouse, folder.catalog, folder.pipeline_log):
-        assert f" {path}\n" in finished.said
+        assert f" {path}\n" in kept.said
         assert path.exists()
 
 
-def test_no_process_survives_the_demo(finished: Finished) -> None:
-    finished.demo.require_nothing_left()
+def test_no_process_survives_the_demo(kept: Kept) -> None:
+    kept.demo.require_nothing_left()
 
 
 @pytest.mark.parametrize(
     ("first", "last", "found"),
     [
         ("# Spark SQL\n", "# pyiceberg", "\t"),
-        ("# pyiceberg and DuckDB\n", "# the chain", "count_star()"),
+        ("# pyiceberg and DuckDB\n", "# change the shop", "count_star()"),
     ],
 )
 def test_a_query_of_the_last_screen_can_be_copied(
-    finished: Finished, tmp_path: Path, first: str, last: str, found: str
+    kept: Kept, tmp_path: Path, first: str, last: str, found: str
 ) -> None:
-    command = finished.copied(first, last)
+    command = kept.copied(first, last)
     answer = in_shell(command, tmp_path)
     assert answer.returncode == 0, answer.stderr
     assert found in answer.stdout
@@ -166,33 +175,27 @@ def test_a_query_of_the_last_screen_can_be_copied(
 
 
 def test_verify_finds_rows_that_somebody_took_out_of_a_table(
-    finished: Finished, tmp_path: Path
+    kept: Kept, spark: SparkSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = finished.demo.folder
+    """The chain comes back with the same data and ports."""
+    folder = kept.demo.folder
     with Chain(folder.stack, parts=("postgres", "mysql")):
-        before = run(PROGRAM, "verify", str(folder.config))
-        assert before.returncode == 0, before.stderr
-        table = load_table(load_config(folder.config).catalog, "shop.payments")
-        assert table is not None
-        victim = table.scan(limit=1, selected_fields=("id",)).to_arrow()["id"][0].as_py()
-        properties = folder.path / "spark.properties"
-        delete = f"DELETE FROM shop.payments WHERE id = {victim}"
-        taken = in_shell(f"spark-sql --properties-file '{properties}' -e '{delete}'", tmp_path)
-        assert taken.returncode == 0, taken.stderr
-        after = run(PROGRAM, "verify", "--keys", "1000", str(folder.config))
-    assert after.returncode == 1
-    assert f"shop.payments: id={victim} is missing in the table\n" in after.stdout
+        assert verb(["verify", str(folder.config)]) == 0
+        victim = take_a_row(folder, spark)
+        assert verb(["verify", "--keys", "1000", str(folder.config)]) == 1
+    said = f"shop.payments: id={victim} is missing in the table\n"
+    assert said in capsys.readouterr().out
 
 
-def test_a_kept_demo_goes_on_until_it_is_told_to_end(tmp_path: Path) -> None:
-    demo = DemoRun(DemoFolder(tmp_path / "demo"))
-    with demo.started("--keep", "--seconds", "2", "--rate", "20") as process:
-        read_until(process, "until you press Ctrl-C")
-        status = run(PROGRAM, "status", str(demo.folder.config))
-        process.send_signal(signal.SIGINT)
-        assert process.wait(LIMIT_S) == 0
-    assert (status.returncode, status.stdout.count("caught up")) == (0, 6)
-    demo.require_nothing_left()
+def take_a_row(folder: DemoFolder, spark: SparkSession) -> int:
+    """Delete a row as any program may; its id."""
+    catalog = load_config(folder.config).catalog
+    use_catalog(spark, catalog)
+    table = load_table(catalog, "shop.payments")
+    assert table is not None
+    victim = table.scan(limit=1, selected_fields=("id",)).to_arrow()["id"][0].as_py()
+    spark.sql(f"DELETE FROM {catalog.name}.shop.payments WHERE id = {victim}")
+    return int(victim)
 
 
 def test_no_process_survives_a_demo_that_is_interrupted(tmp_path: Path) -> None:
