@@ -107,7 +107,7 @@ def wait(done: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
     while not done():
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {limit_s:.0f} s for {what}")
-        threading.Event().wait(0.1)
+        threading.Event().wait(0.2)
 
 
 def wait_for_records(stack: Chain, topic: str, records: int) -> None:

@@ -11,6 +11,7 @@ from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.table.schema.metadata_columns import is_metadata
 from cdc_sink.verification.verify import verify
+from tests.chain.databases import execute
 from tests.chain.pipelines import Lake, require_equal, run_once, wait_for_records
 
 DETAILS = {
@@ -28,17 +29,12 @@ UNI = ["id", "XXX$123", "XXX#123", "with space", "under_score", "Ümlaut", "1dig
 AVRO, UNICODE = "names_avro.public.Order_Details", "names_uni.public.uni"
 
 
-def sql(stack: Chain, *statements: str) -> None:
-    with stack.postgres.connect("shop") as connection:
-        for statement in statements:
-            connection.execute(statement)
-
-
 @pytest.fixture(scope="module")
 def sources(stack: Chain) -> Iterator[Chain]:
     texts = ", ".join(f'"{name}" text' for name in list(DETAILS)[2:])
-    sql(
+    execute(
         stack,
+        "postgres",
         f'CREATE TABLE "Order Details" ("OrderID" int, "Product ID" int, {texts}, '
         'PRIMARY KEY ("OrderID", "Product ID"))',
         f'INSERT INTO "Order Details" SELECT i, i {", i::text" * 7} FROM generate_series(1, 9) i',
@@ -60,8 +56,9 @@ def sources(stack: Chain) -> Iterator[Chain]:
         )
     for topic in (AVRO, UNICODE):
         wait_for_records(stack, topic, 9)
-    sql(
+    execute(
         stack,
+        "postgres",
         """UPDATE "Order Details" SET "größe" = 'new' WHERE "Product ID" = 3""",
         """DELETE FROM "Order Details" WHERE "Product ID" = 4""",
         """UPDATE uni SET "XXX$123" = 'new' WHERE under_score = 3""",
@@ -72,7 +69,7 @@ def sources(stack: Chain) -> Iterator[Chain]:
     yield stack
     for name in ("avro", "uni"):
         stack.remove_connector(f"names_{name}")
-    sql(stack, 'DROP TABLE "Order Details", uni')
+    execute(stack, "postgres", 'DROP TABLE "Order Details", uni')
 
 
 def table(topic: str, source: str, **settings: str) -> dict[str, object]:
@@ -114,7 +111,7 @@ def test_a_table_may_have_the_sources_own_names(
     run_once(pipeline, lake.spark)
     assert names(pipeline, "shop.uni") == UNI
     require_equal(pipeline, wait_s=0)
-    sql(sources, """UPDATE uni SET "XXX#123" = 'x'""")
+    execute(sources, "postgres", """UPDATE uni SET "XXX#123" = 'x'""")
     wait_for_records(sources, UNICODE, 20)
     run_once(pipeline, lake.spark)
     require_equal(pipeline, wait_s=0)

@@ -24,6 +24,7 @@ from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.demo.chain.connectors import with_signals
 from cdc_sink.spark.run.pipeline import start
+from tests.chain.databases import execute
 from tests.chain.pipelines import Lake, run_once, wait, wait_for_records
 
 TABLE = "checked"
@@ -34,8 +35,9 @@ NOW_MS = 0
 @pytest.fixture
 def connector(stack: Chain) -> Iterator[str]:
     name = f"{TABLE}_pg"
-    sql(
+    execute(
         stack,
+        "postgres",
         f"CREATE TABLE {TABLE} (id int PRIMARY KEY, name text)",
         f"INSERT INTO {TABLE} SELECT i, 'first' FROM generate_series(1, 30) i",
     )
@@ -46,13 +48,7 @@ def connector(stack: Chain) -> Iterator[str]:
     wait_for_records(stack, TOPIC, 30)
     yield name
     stack.remove_connector(name)
-    sql(stack, f"DROP TABLE {TABLE}")
-
-
-def sql(stack: Chain, *statements: str) -> None:
-    with stack.postgres.connect("shop") as connection:
-        for statement in statements:
-            connection.execute(statement)
+    execute(stack, "postgres", f"DROP TABLE {TABLE}")
 
 
 def errors(pipeline: Pipeline) -> list[Finding]:
@@ -104,8 +100,9 @@ def test_what_goes_wrong_upstream_is_an_error_of_check_and_status(
         [f"connector {connector} does not run: connector STOPPED"],
         1,
     )
-    sql(
+    execute(
         stack,
+        "postgres",
         f"INSERT INTO {TABLE} VALUES (99, 'lost')",
         f"SELECT pg_replication_slot_advance('{TABLE}', pg_current_wal_lsn())",
     )
@@ -170,10 +167,7 @@ EXPECTED = [
 
 def test_what_a_database_keeps_from_its_log_is_said_by_table(stack: Chain, lake: Lake) -> None:
     for name, statements in SCHEMA.items():
-        with getattr(stack, name).connect("shop") as connection:
-            cursor = connection.cursor()
-            for statement in statements:
-                cursor.execute(statement)
+        execute(stack, name, *statements)
     tables = list(dict.fromkeys((name, table) for name, table, *_ in EXPECTED if table))
     numbers = itertools.count()
     pipeline = lake.pipeline(
@@ -193,8 +187,7 @@ def test_what_a_database_keeps_from_its_log_is_said_by_table(stack: Chain, lake:
             ("mysql", "SET GLOBAL binlog_row_value_options = ''"),
             ("mariadb", "SET GLOBAL binlog_row_image = 'FULL'"),
         ):
-            with getattr(stack, name).connect("shop") as connection:
-                connection.cursor().execute(statement)
+            execute(stack, name, statement)
     for name, table, level, said in EXPECTED:
         where = f"source {table}" if table else f"database {name}"
         assert [one.level for one in found if where in one.where and said in one.saw] == [level], (

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 from cdc_sink.check.check import check_pipeline
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.connect import ConnectClient
 from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain
-from cdc_sink.demo.chain.servers.mysql import MySql
+from tests.chain.databases import connector, execute, query
 from tests.chain.pipelines import Lake, streaming, wait, wait_for_records
 
 ROWS = 40
 Rows = dict[tuple[str, int], str]
-
-
-def postgres(stack: Chain, *statements: str) -> None:
-    with stack.postgres.connect("shop") as connection:
-        for statement in statements:
-            connection.execute(statement)
-
-
-def execute(server: MySql, *statements: str) -> None:
-    with closing(server.connect("shop")) as opened, opened.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
 
 
 def begun(table: str, of: str) -> list[str]:
@@ -45,19 +31,13 @@ def changed(table: str, of: str) -> list[str]:
     ]
 
 
-def in_postgres(stack: Chain, tables: dict[str, str]) -> Rows:
-    with stack.postgres.connect("shop") as connection:
-        return {
-            (said, row[0]): row[1]
-            for said, table in tables.items()
-            for row in connection.execute(f"SELECT id, name FROM {table}").fetchall()
-        }
-
-
-def in_mysql(server: MySql, said: str, table: str) -> Rows:
-    with closing(server.connect("shop")) as opened, opened.cursor() as cursor:
-        cursor.execute(f"SELECT id, name FROM {table}")
-        return {(said, row[0]): row[1] for row in cursor.fetchall()}
+def in_source(stack: Chain, side: str, tables: dict[str, str]) -> Rows:
+    """The rows of tables, each under the name that its records have for it."""
+    return {
+        (said, row[0]): row[1]
+        for said, table in tables.items()
+        for row in query(stack, side, f"SELECT id, name FROM {table}")
+    }
 
 
 def in_table(pipeline: Pipeline, column: str) -> Rows:
@@ -79,10 +59,8 @@ def test_shards_behind_debeziums_router_fill_one_table(stack: Chain, lake: Lake)
     shards = {"routed.eu.items": "eu.items", "routed.us.items": "us.items"}
     for table in shards.values():
         schema = table.partition(".")[0]
-        postgres(stack, f"CREATE SCHEMA {schema}", *begun(table, schema))
-    settings = stack.postgres_connector(
-        "routed", "shop", list(shards.values()), slot="routed", partitions=2
-    )
+        execute(stack, "postgres", f"CREATE SCHEMA {schema}", *begun(table, schema))
+    settings = connector(stack, "postgres", "routed", list(shards.values()), partitions=2)
     route = {
         "type": "io.debezium.transforms.ByLogicalTableRouter",
         "topic.regex": r"routed\.(.*)\.items",
@@ -95,46 +73,52 @@ def test_shards_behind_debeziums_router_fill_one_table(stack: Chain, lake: Lake)
     pipeline = lake.pipeline(asked, connect={"url": stack.connect_url})
     with streaming(pipeline, lake.spark) as running:
         for one in shards.values():
-            postgres(stack, *changed(one, one))
+            execute(stack, "postgres", *changed(one, one))
         column = "__dbz__physicalTableIdentifier"
-        wait(lambda: in_table(pipeline, column) == in_postgres(stack, shards), "equal rows")
+        wait(
+            lambda: in_table(pipeline, column) == in_source(stack, "postgres", shards), "equal rows"
+        )
         stack.kill("connect")  # what it had delivered last comes again
         stack.restart("connect")
         ConnectClient(stack.connect_url).wait_running("routed", 60)
-        postgres(stack, "DELETE FROM eu.items WHERE id = 1000", "DELETE FROM us.items WHERE id = 7")
-        wait(lambda: in_table(pipeline, column) == in_postgres(stack, shards), "equal rows")
+        execute(
+            stack,
+            "postgres",
+            "DELETE FROM eu.items WHERE id = 1000",
+            "DELETE FROM us.items WHERE id = 7",
+        )
+        wait(
+            lambda: in_table(pipeline, column) == in_source(stack, "postgres", shards), "equal rows"
+        )
         require_unparked(pipeline, [query.error for query in running.queries])
     stack.remove_connector("routed")
 
 
 def test_two_servers_whose_topics_are_renamed_fill_one_table(stack: Chain, lake: Lake) -> None:
     """Their logs have nothing in common, and their keys have no field that tells them apart."""
-    servers = {"one": stack.mysql, "two": stack.mariadb}
+    sides = {"one": "mysql", "two": "mariadb"}
     rename = {
         "transforms": "rename",
         "transforms.rename.type": "org.apache.kafka.connect.transforms.RegexRouter",
         "transforms.rename.regex": r"[^.]+\.shop\.renamed",
         "transforms.rename.replacement": "all.renamed",
     }
-    for prefix, server in servers.items():
-        execute(server, *begun("renamed", prefix))
-    of_mysql = stack.mysql_connector("one", "shop", ["shop.renamed"])
-    of_mariadb = stack.mariadb_connector("two", "shop", ["shop.renamed"])
-    stack.add_connector("one", of_mysql | rename)
-    stack.add_connector("two", of_mariadb | rename)
+    for prefix, side in sides.items():
+        execute(stack, side, *begun("renamed", prefix))
+        settings = connector(stack, side, prefix, ["shop.renamed"])
+        stack.add_connector(prefix, settings | rename)
     wait_for_records(stack, "all.renamed", 2 * ROWS)
     asked: dict[str, object] = {"topic": "all.renamed", "sources": "many"}
     pipeline = lake.pipeline(asked, connect={"url": stack.connect_url})
 
     def expected() -> Rows:
-        return in_mysql(stack.mysql, "one.shop.renamed", "renamed") | in_mysql(
-            stack.mariadb, "two.shop.renamed", "renamed"
-        )
+        one = in_source(stack, "mysql", {"one.shop.renamed": "renamed"})
+        return one | in_source(stack, "mariadb", {"two.shop.renamed": "renamed"})
 
     with streaming(pipeline, lake.spark) as running:
-        for prefix, server in servers.items():
-            execute(server, *changed("renamed", prefix))
+        for prefix, side in sides.items():
+            execute(stack, side, *changed("renamed", prefix))
         wait(lambda: in_table(pipeline, "_cdc_source") == expected(), "equal rows")
         require_unparked(pipeline, [query.error for query in running.queries])
-    for name in servers:
+    for name in sides:
         stack.remove_connector(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,14 @@ import pytest
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.connect import ConnectClient
 from cdc_sink.clients.kafka import Cluster
-from cdc_sink.config import Database, Pipeline, Secret
+from cdc_sink.config import Database, Pipeline
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.errors import UnavailableError
 from cdc_sink.observe.table_facts import read_ledger
 from cdc_sink.verification.databases.open_database import open_database
+from tests.chain import databases
 from tests.chain.pipelines import Lake, require_equal, streaming, wait, wait_for_records
+from tests.chain.settings import database_of
 
 ORDERS = "maria.shop.maria_orders"
 LINES = "maria.shop.maria_lines"
@@ -28,9 +29,7 @@ ROWS = 200
 
 
 def execute(stack: Chain, *statements: str, side: str = "mariadb") -> None:
-    with closing(getattr(stack, side).connect("shop")) as opened, opened.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
+    databases.execute(stack, side, *statements)
 
 
 @pytest.fixture(scope="module")
@@ -225,13 +224,4 @@ def test_mariadb_prints_every_type_without_loss(stack: Chain, tmp_path: Path) ->
 
 
 def database(stack: Chain, folder: Path, side: str) -> Database:
-    server = getattr(stack, side)
-    (folder / "secret").write_text(server.password)
-    return Database(
-        type="mysql",
-        host=server.host,
-        port=server.port,
-        database="shop",
-        user=server.user,
-        password=Secret(file=str(folder / "secret")),
-    )
+    return Database.model_validate(database_of(getattr(stack, side), "shop", folder))

@@ -21,6 +21,7 @@ from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.spark.run.backfill import backfill, backfill_target
 from cdc_sink.spark.run.checkpoint import Files
 from cdc_sink.spark.run.pipeline import RunningPipeline, start
+from tests.chain.databases import connector, execute
 from tests.chain.pipelines import Lake, require_equal, streaming, wait, wait_for_records
 
 NAME = "shop.hands"
@@ -48,9 +49,7 @@ class Source:
         return {"topic": self.topic, "target": NAME, "source": source}
 
     def sql(self, *statements: str) -> None:
-        with self.stack.postgres.connect("shop") as connection:
-            for statement in statements:
-                connection.execute(statement.format(t=self.table))
+        execute(self.stack, "postgres", *(one.format(t=self.table) for one in statements))
 
     def churn(self, word: str) -> None:
         self.sql(
@@ -67,9 +66,7 @@ def source(stack: Chain) -> Iterator[Source]:
         "CREATE TABLE {t} (id int PRIMARY KEY, name text)",
         "INSERT INTO {t} SELECT i, 'first' FROM generate_series(1, 30) i",
     )
-    settings = stack.postgres_connector(
-        made.connector, "shop", [f"public.{made.table}"], slot=made.table
-    )
+    settings = connector(stack, "postgres", made.connector, [f"public.{made.table}"])
     stack.add_connector(made.connector, settings)
     wait_for_records(stack, made.topic, 30)
     yield made

@@ -15,6 +15,7 @@ from cdc_sink.cli import check
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain
+from tests.chain.databases import execute
 from tests.chain.pipelines import Lake, require_equal, run_once, streaming, wait, wait_for_records
 from tests.chain.surroundings import let_through
 
@@ -75,38 +76,27 @@ COPIED = (  # as gh-ost and pt-online-schema-change do it
 )
 
 
-def postgres(stack: Chain, *statements: str) -> None:
-    with stack.postgres.connect("shop") as connection:
-        for statement in statements:
-            connection.execute(statement)
-
-
-def mysql(stack: Chain, *statements: str) -> None:
-    connection = stack.mysql.connect("shop")
-    with connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-
-
 @pytest.fixture(scope="module")
 def sources(stack: Chain) -> Iterator[Chain]:
-    postgres(
+    execute(
         stack,
+        "postgres",
         "CREATE TABLE sc_items (id int PRIMARY KEY, changes int, note text, seen timestamp(3), gone int)",
         "INSERT INTO sc_items SELECT i, 0, 'note ' || i, timestamp '2020-01-01' + i * interval '1.001 s', i "
         "FROM generate_series(1, 50) i",
         "CREATE TABLE sc_typed (id int PRIMARY KEY, n int, price numeric(10,2))",
         "INSERT INTO sc_typed SELECT i, i, i + 0.25 FROM generate_series(1, 20) i",
     )
-    mysql(
+    execute(
         stack,
+        "mysql",
         "CREATE TABLE sc_lines (id int PRIMARY KEY, changes int, label varchar(20), at datetime(3))",
         "INSERT INTO sc_lines VALUES "
         + ", ".join(f"({i}, 0, 'label {i}', '2020-01-01 10:00:00.123')" for i in range(1, 51)),
     )
-    postgres(stack, *MADE)
-    mysql(stack, *MADE, "CREATE TABLE sc_copied LIKE sc_added")
-    mysql(stack, "INSERT INTO sc_copied SELECT * FROM sc_added")
+    execute(stack, "postgres", *MADE)
+    execute(stack, "mysql", *MADE, "CREATE TABLE sc_copied LIKE sc_added")
+    execute(stack, "mysql", "INSERT INTO sc_copied SELECT * FROM sc_added")
     tables = ["public.sc_items", "public.sc_typed", "public.sc_added"]
     lines = ["shop.sc_lines", "shop.sc_added", "shop.sc_copied"]
     stack.add_connector("sc_pg", stack.postgres_connector("sc_pg", "shop", tables, slot="sc_pg"))
@@ -151,8 +141,9 @@ def field_ids(pipeline: Pipeline, target: str) -> dict[str, int]:
 
 
 def alter(stack: Chain) -> None:
-    postgres(
+    execute(
         stack,
+        "postgres",
         "ALTER TABLE sc_items RENAME COLUMN note TO remark",
         "ALTER TABLE sc_items ALTER COLUMN seen TYPE timestamp(6), DROP COLUMN gone, ADD COLUMN new date",
         "UPDATE sc_items SET seen = seen + interval '0.000007 s', new = '2020-02-29' WHERE id < 9",
@@ -160,8 +151,9 @@ def alter(stack: Chain) -> None:
         "ALTER COLUMN price TYPE numeric(12,4)",
         "UPDATE sc_typed SET price = price + 0.0001 WHERE id <= 5",
     )
-    mysql(
+    execute(
         stack,
+        "mysql",
         "ALTER TABLE sc_lines CHANGE label tag varchar(30), MODIFY changes bigint, MODIFY at datetime(6)",
         "UPDATE sc_lines SET tag = 'new', at = '2020-01-01 10:00:00.123456', "
         "changes = changes + 3000000000 WHERE id < 9",
@@ -216,8 +208,9 @@ def expected_typed() -> list[tuple[object, ...]]:
 def test_a_schema_the_registry_refuses_is_explained_by_check_and_its_remedy_helps(
     stack: Chain, lake: Lake
 ) -> None:
-    postgres(
+    execute(
         stack,
+        "postgres",
         "CREATE TABLE sc_refused (id int PRIMARY KEY, grade int DEFAULT 3)",
         "INSERT INTO sc_refused SELECT i, i FROM generate_series(1, 5) i",
     )
@@ -233,8 +226,9 @@ def test_a_schema_the_registry_refuses_is_explained_by_check_and_its_remedy_help
             "table shop.sc_refused column grade"
         ]
 
-        postgres(
+        execute(
             stack,
+            "postgres",
             "ALTER TABLE sc_refused ADD COLUMN must int NOT NULL DEFAULT 1",
             "ALTER TABLE sc_refused ALTER COLUMN must DROP DEFAULT",
             "UPDATE sc_refused SET must = id",
@@ -276,13 +270,14 @@ def test_older_rows_have_the_default_that_an_alter_gave_them(sources: Chain, lak
     for table in ADDED:
         wait_for_records(sources, str(table["topic"]), 2)
     assert [q.error for q in run_once(pipeline, lake.spark).queries] == [None] * 3
-    postgres(
+    execute(
         sources,
+        "postgres",
         *GIVEN,
         "ALTER TABLE sc_added ADD COLUMN flag boolean NOT NULL DEFAULT true",
         *CHANGED,
     )
-    mysql(sources, *GIVEN, *CHANGED, *COPIED)
+    execute(sources, "mysql", *GIVEN, *CHANGED, *COPIED)
     for table, records in zip(ADDED, (5, 5, 3), strict=True):
         wait_for_records(sources, str(table["topic"]), records)
     assert [q.error for q in run_once(pipeline, lake.spark).queries] == [None] * 3
