@@ -124,7 +124,7 @@ def wait_for_records(stack: Chain, topic: str, records: int) -> None:
     wait(arrived, f"{records} records in {topic}")
 
 
-def require_equal(pipeline: Pipeline, wait_s: float = 120) -> None:
+def require_equal(pipeline: Pipeline, wait_s: float = 300) -> None:
     """Every table equals its source, by the databases' own account."""
     different: list[Verification] = [v for v in verify(pipeline, wait_s=wait_s) if not v.equal]
     if different:  # said in full: pytest shows values of assertions in test files only

@@ -97,7 +97,7 @@ def test_large_values_that_updates_and_key_updates_leave_out_are_there(
 
 def require_equal_when_applied(pipeline: Pipeline, lake: Lake) -> None:
     with streaming(pipeline, lake.spark) as running:
-        require_equal(pipeline, wait_s=300)
+        require_equal(pipeline)
         assert [query.error for query in running.queries] == [None] * len(running.queries)
 
 

@@ -95,7 +95,8 @@ def churn(stack: Chain, first: int) -> None:
 
 def leave_a_torn_first_offset(pipeline: Pipeline) -> None:
     """As a driver does that was killed while Spark wrote it: Spark alone refuses such a folder for ever."""
-    offsets = Path(pipeline.checkpoint_of(pipeline.tables[0])) / "offsets"
+    checkpoint = pipeline.checkpoint_of(pipeline.tables[0]).removeprefix("file://")
+    offsets = Path(checkpoint) / "offsets"
     offsets.mkdir(parents=True)
     (offsets / ".0.9d3c.tmp").write_text("")
 
