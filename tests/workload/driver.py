@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from cdc_sink.config import Pipeline
@@ -17,13 +19,13 @@ from cdc_sink.spark.run.table_query import TableQuery
 _STOP_S = 600.0
 
 
-def _stop(query: TableQuery) -> None:
+def _stop(stop: Callable[[], None]) -> None:
     """Stop a table; a batch that goes on nevertheless is waited for, since this process goes on, too."""
     until = time.monotonic() + _STOP_S
     while True:
         try:
-            query.stop()
-        except StateError:
+            stop()
+        except (StateError, Py4JJavaError):
             if time.monotonic() > until:
                 raise
         else:
@@ -53,7 +55,7 @@ class Driver:
         self._leave()
         if self.queries:
             with ThreadPoolExecutor(len(self.queries)) as pool:
-                list(pool.map(_stop, self.queries))
+                list(pool.map(_stop, [one.stop for one in self.queries]))
         self.running = None
 
     def kill(self) -> None:
@@ -62,7 +64,7 @@ class Driver:
         streams = [one.streaming_query for one in self.queries if one.streaming_query is not None]
         if streams:
             with ThreadPoolExecutor(len(streams)) as pool:
-                list(pool.map(lambda stream: stream.stop(), streams))
+                list(pool.map(_stop, [stream.stop for stream in streams]))
         self.running = None
 
     @property
