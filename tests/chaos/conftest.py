@@ -1,4 +1,4 @@
-"""The chain, and on it one history that all tests of this folder share, in the order of the files."""
+"""The chain, and on it one history that all tests of this folder share, in any order."""
 
 from __future__ import annotations
 
@@ -21,14 +21,24 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
 
 
 @pytest.fixture(scope="package")
-def history(stack: Chain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    """CDC_SINK_SEED in the environment replays the traffic and the instants of a run."""
+def history(
+    request: pytest.FixtureRequest, stack: Chain, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[History]:
+    """CDC_SINK_SEED in the environment replays the traffic and the instants of a run.
+
+    Where the last test left something that was not compared, that is done here.
+    """
     seed = int(os.environ.get("CDC_SINK_SEED", random.SystemRandom().randrange(10**6)))
     print(f"chaos: CDC_SINK_SEED={seed}", file=sys.stderr)
     history = History.begin(stack, tmp_path_factory.mktemp("history"), seed)
-    yield history
-    history.end()
-    print(f"chaos: seed {seed}, kills {dict(history.kills)}", file=sys.stderr)
+    try:
+        yield history
+        if not (history.is_settled or request.session.testsfailed):
+            history.settle()
+    finally:
+        history.end()
+        print(f"chaos: seed {seed}, {history.starts} starts, kills:", file=sys.stderr)
+        print("\n".join(history.kills), file=sys.stderr)
 
 
 @pytest.fixture

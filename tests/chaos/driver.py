@@ -21,9 +21,11 @@ LIMIT_S = 400.0
 POLL_S = 0.05
 _CDC_SINK = (sys.executable, "-c", "from cdc_sink.cli.main import main; main()")
 # A driver lives for seconds here: what the second compiler would make of it is never used, and a third of its
-# start is the loading of classes, which a rehearsal keeps for all that follow.
+# start is the loading of classes, which a rehearsal keeps for all that follow. With room for all classes, and
+# for the garbage of a start, it collects less.
 _STARTS_SOON = (
     "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
+    " -XX:MetaspaceSize=256m -XX:NewRatio=1"
     " -Xlog:cds=off -Xlog:cds+dynamic=off"
 )
 # The driver dies with the test run, whatever ends that; its JVM then reads the end of its stdin.

@@ -1,12 +1,12 @@
 """Every snapshot a table ever had, read past our own path: the keys in it, its ledger, its counters.
 
-Each manifest, data file and deletion vector is read once, however many table snapshots share it.
+Each manifest, data file and deletion vector is read once, however many table snapshots share it, and each
+table snapshot is looked at once, however often one looks.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -36,21 +36,23 @@ class Seen:
 
 @dataclass
 class EverySnapshot:
-    """Reads all snapshots of one table."""
+    """All snapshots of one table, in the order of their sequence numbers."""
 
-    table: Table
     key: tuple[str, ...]
+    seen: dict[int, Seen] = field(default_factory=dict)
     _entries: dict[str, list[ManifestEntry]] = field(default_factory=dict)
     _keys: dict[str, list[int]] = field(default_factory=dict)
     _vectors: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     _live: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterator[Seen]:
-        """Yield them in the order of their sequence numbers."""
-        by_id = {snapshot.snapshot_id: snapshot for snapshot in self.table.snapshots()}
+    def look(self, table: Table) -> None:
+        """Look at those that are new since the last look."""
+        by_id = {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}
         for snapshot in sorted(by_id.values(), key=lambda s: s.sequence_number or 0):
-            keys = self._keys_in(snapshot)
-            yield Seen(
+            if snapshot.snapshot_id in self.seen:
+                continue
+            keys = self._keys_in(table, snapshot)
+            self.seen[snapshot.snapshot_id] = Seen(
                 snapshot_id=snapshot.snapshot_id,
                 rows=len(keys),
                 duplicates=len(keys) - len(set(keys)),
@@ -68,31 +70,31 @@ class EverySnapshot:
             parent = by_id[parent].parent_snapshot_id
         return None
 
-    def _keys_in(self, snapshot: Snapshot) -> list[int]:
+    def _keys_in(self, table: Table, snapshot: Snapshot) -> list[int]:
         data: list[str] = []
         puffins: dict[str, list[str]] = {}
-        for manifest in snapshot.manifests(self.table.io):
-            for entry in self._entries_of(manifest):
+        for manifest in snapshot.manifests(table.io):
+            for entry in self._entries_of(table, manifest):
                 path = entry.data_file.file_path
                 if entry.data_file.content == DataFileContent.DATA:
                     data.append(path)
                     continue
                 assert path.endswith(".puffin"), f"{path} holds no deletion vectors"
-                for referenced in self._vectors_in(path):
+                for referenced in self._vectors_in(table, path):
                     # A file may hold an older vector too; vectors of a data file only grow.
                     puffins.setdefault(referenced, []).append(path)
-        live = (self._live_keys(path, *sorted(puffins.get(path, ()))) for path in data)
+        live = (self._live_keys(table, path, *sorted(puffins.get(path, ()))) for path in data)
         return list(chain.from_iterable(live))
 
-    def _entries_of(self, manifest: ManifestFile) -> list[ManifestEntry]:
+    def _entries_of(self, table: Table, manifest: ManifestFile) -> list[ManifestEntry]:
         path = manifest.manifest_path
         if path not in self._entries:
-            self._entries[path] = manifest.fetch_manifest_entry(self.table.io)
+            self._entries[path] = manifest.fetch_manifest_entry(table.io)
         return self._entries[path]
 
-    def _live_keys(self, path: str, *puffins: str) -> list[int]:
+    def _live_keys(self, table: Table, path: str, *puffins: str) -> list[int]:
         if (path, *puffins) not in self._live:
-            gone = set(chain.from_iterable(self._vectors_in(p)[path] for p in puffins))
+            gone = set(chain.from_iterable(self._vectors_in(table, p)[path] for p in puffins))
             keys = enumerate(self._keys_of(path))
             self._live[path, *puffins] = [key for place, key in keys if place not in gone]
         return self._live[path, *puffins]
@@ -105,9 +107,9 @@ class EverySnapshot:
             self._keys[path] = [hash(row) for row in rows]
         return self._keys[path]
 
-    def _vectors_in(self, puffin: str) -> dict[str, list[int]]:
+    def _vectors_in(self, table: Table, puffin: str) -> dict[str, list[int]]:
         if puffin not in self._vectors:
-            with self.table.io.new_input(puffin).open() as stream:
+            with table.io.new_input(puffin).open() as stream:
                 vectors = deletion_vectors_from_puffin_file(PuffinFile(stream.read()))
             self._vectors[puffin] = {
                 vector.referenced_data_file: vector.to_vector().to_pylist() for vector in vectors

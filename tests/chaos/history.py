@@ -1,47 +1,41 @@
 """One long history of one pipeline: a shop with people in it, a driver that is killed again and again.
 
-Nothing is started from scratch in between. Whatever was done to it, `settle` says whether the tables
-still equal the databases.
+Nothing is started from scratch in between. Whatever was done to it, `settle` says whether the tables still
+equal the databases, and whether each table snapshot of the way holds what it has to. Tests need no order:
+what a test needs to be there, it asks for.
 """
 
 from __future__ import annotations
 
 import random
 import threading
-from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cdc_sink.clients.catalog import load_table
-from cdc_sink.clients.kafka import Cluster
-from cdc_sink.config import Pipeline, Target, load_config
+from cdc_sink.config import Pipeline, load_config
 from cdc_sink.demo.chain.chain import Chain
-from cdc_sink.demo.shop.tables import CUSTOMERS, ORDER_LINES, PRODUCTS, SCHEMA_STEPS
-from cdc_sink.demo.shop.traffic import Connect, Traffic, create
-from cdc_sink.errors import UnavailableError
+from cdc_sink.demo.shop.traffic import Traffic, create
 from cdc_sink.observe.status import TableFacts
-from cdc_sink.observe.table_facts import Upstream, read_facts
 from cdc_sink.table.lease import QueryState
+from cdc_sink.table.ledger.offsets import Offsets
 from cdc_sink.verification.verify import verify
 from tests.chaos.driver import Driver, wait_until
+from tests.chaos.left import Left
+from tests.chaos.looks import batches_of, facts_of, is_applied, records_in
+from tests.chaos.shop import DDL, NAME, captured, config_of, connects, name_of
 
-NAME = "shop_chaos"
-TABLES = (CUSTOMERS, ORDER_LINES, PRODUCTS)  # of the shop's, from both databases
-VISITS = "visits"  # of its own connector, which comes late
-VISITS_DDL = "CREATE TABLE visits (id bigint PRIMARY KEY, page text NOT NULL, seconds int)"
-READINGS = "readings"  # left alone by the traffic: its changes are a test's own, see readings.py
-READINGS_DDL = (
-    "CREATE TABLE readings (id bigint PRIMARY KEY, value int, seen timestamptz, note text)",
-    "INSERT INTO readings SELECT i, i, now(), 'first' FROM generate_series(1, 40) i",
-)
 FIRST_CHANGES = 300
 CHANGES_PER_S = 30.0
 VERIFY_S = 120  # for what Connect has not delivered yet
+
+
+def _nothing() -> None:
+    """What happens where nothing has to."""
 
 
 @dataclass
@@ -56,29 +50,29 @@ class History:
     is_open: bool = False  # whether people are in the shop
     starts: int = 0
     connectors: list[str] = field(default_factory=lambda: ["shop_my"])
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: list[str] = field(
+        default_factory=list
+    )  # each with its table and its batch, where they are known
     drivers: list[Driver] = field(default_factory=list)
+    alone: str | None = None  # the only table of the newest driver
+    left: Left = field(default_factory=Left)
+    is_settled: bool = False  # nothing was done since all tables were compared
 
     @classmethod
     def begin(cls, stack: Chain, folder: Path, seed: int) -> History:
         """Make the shop with its first rows, its connectors and the configuration; no driver yet."""
         stack.postgres.create_database(NAME)
         stack.mysql.create_database(NAME)
-        create(*_connects(stack))
+        create(*connects(stack))
         config = folder / "shop.yaml"
-        config.write_text(yaml.safe_dump(_config(stack, folder)))
-        crowd = Traffic(seed, *_connects(stack))
+        config.write_text(yaml.safe_dump(config_of(stack, folder)))
+        crowd = Traffic(seed, *connects(stack))
         history = cls(stack, folder, seed, load_config(config), [crowd])
-        history.execute(VISITS_DDL, *READINGS_DDL)
+        history.execute(*DDL)
         crowd.run(events=FIRST_CHANGES)
-        tables = {
-            side: [t.name for t in TABLES if t.side == side] for side in ("postgres", "mysql")
-        }
-        history.connect("shop_pg", [f"public.{name}" for name in (*tables["postgres"], READINGS)])
-        settings = stack.mysql_connector(
-            "shop_my", NAME, [f"{NAME}.{name}" for name in tables["mysql"]], partitions=2
-        )
-        stack.add_connector("shop_my", settings)
+        history.connect("shop_pg", [f"public.{name}" for name in captured("postgres")])
+        tables = [f"{NAME}.{name}" for name in captured("mysql")]
+        stack.add_connector("shop_my", stack.mysql_connector("shop_my", NAME, tables, partitions=2))
         history.rehearse()
         return history
 
@@ -86,11 +80,13 @@ class History:
         """Run a driver of its own to the end, so that all others find their classes loaded."""
         folder = self.folder / "rehearsal"
         folder.mkdir()
-        config = _config(self.stack, folder)
+        config = config_of(self.stack, folder)
         first = config["tables"][0] | {"max_records_per_batch": 5}
         file = folder / "shop.yaml"
         file.write_text(yaml.safe_dump(config | {"tables": [first]}))
-        wait_until("records for two batches", lambda: self.has_records(first["topic"], 6))
+        wait_until(
+            "records for two batches", lambda: records_in(self.pipeline, first["topic"]) >= 6
+        )
         command = ("run", str(file), "--once")
         driver = Driver(folder / "driver.log", self._classes, *command, is_rehearsal=True)
         assert driver.wait_end("the rehearsal to end") == 0, driver.tail()
@@ -106,10 +102,18 @@ class History:
         """The pipeline's file."""
         return self.folder / "shop.yaml"
 
+    def config_alone(self, table: str) -> Path:
+        """A file of the same pipeline that has one of its tables alone."""
+        config = yaml.safe_load(self.config.read_text())
+        config["tables"] = [one for one in config["tables"] if _is_of(one, table)]
+        file = self.folder / f"{table}.yaml"
+        file.write_text(yaml.safe_dump(config))
+        return file
+
     def configure(self, table: str, **settings: Any) -> None:
         """Give one table other settings; drivers that run keep the old ones."""
         config = yaml.safe_load(self.config.read_text())
-        (one,) = (entry for entry in config["tables"] if entry["topic"].endswith(f".{table}"))
+        (one,) = (entry for entry in config["tables"] if _is_of(entry, table))
         one.update(settings)
         self.config.write_text(yaml.safe_dump(config))
         self.pipeline = load_config(self.config)
@@ -122,6 +126,7 @@ class History:
 
     def execute(self, *statements: str) -> None:
         """Run statements in PostgreSQL, each a transaction."""
+        self.is_settled = False
         with closing(self.stack.postgres.connect(NAME)) as connection:
             for statement in statements:
                 connection.execute(statement)
@@ -138,54 +143,111 @@ class History:
         """Whether the newest driver runs."""
         return bool(self.drivers) and self.driver.is_running
 
-    def start(self, *command: str) -> Driver:
-        """Start a driver, whatever else runs: `run`, or another command that starts Spark."""
+    def start(self, alone: str | None = None) -> Driver:
+        """Start a driver of all tables, or of one alone, whatever else runs."""
+        config = self.config_alone(alone) if alone else self.config
+        return self.start_command("run", str(config), alone=alone)
+
+    def start_command(self, *command: str, alone: str | None = None) -> Driver:
+        """Start a command that starts Spark, whatever else runs."""
         self.starts += 1
+        self.is_settled = False
         log = self.folder / f"driver-{self.starts:02d}.log"
-        command = command or ("run", str(self.config))
         self.drivers.append(Driver(log, self._classes, *command))
+        self.alone = alone
         return self.driver
 
-    def keep_running(self) -> Driver:
-        """The driver that runs, or a new one."""
-        return self.driver if self.is_running else self.start()
+    def keep_running(self, alone: str | None = None) -> Driver:
+        """The driver of all tables, or of one alone: the one that runs, or a new one where that is killed."""
+        if self.is_running and self.alone == alone:
+            return self.driver
+        self.kill()
+        return self.start(alone)
 
-    def kill_at(self, failpoint: str, passing: int, *statements: str) -> None:
-        """Let the driver, a new one if none runs, come to an instant under traffic, where it ends by -9.
-
-        Statements are sent to PostgreSQL once it can't pass the instant any more.
-        """
+    def keep_applying(self, alone: str | None = None) -> Driver:
+        """The driver that `keep_running` gives, under traffic, once it applied a batch."""
         self.live()
-        driver = self.keep_running()
-        driver.arm(failpoint, passing)
-        self.execute(*statements)
-        self.wait_killed(driver, failpoint, passing)
+        driver = self.keep_running(alone)
+        wait_until("a first batch", lambda: driver.applied() > 0, driver.tail)
+        return driver
 
-    def wait_killed(self, driver: Driver, failpoint: str, passing: int) -> None:
+    def kill(self) -> None:
+        """Kill the driver wherever it is, if one runs."""
+        if self.is_running:
+            self.driver.kill()
+            self.kills.append(f"{self.alone or 'all tables'}: any instant")
+
+    def stop(self) -> None:
+        """Stop the driver between two batches, if one runs."""
+        if self.is_running:
+            self.driver.stop()
+
+    def kill_at(
+        self,
+        failpoint: str,
+        during: Callable[[], None] = _nothing,
+        *,
+        alone: str | None = None,
+        passing: int = 1,
+    ) -> None:
+        """Let a driver, the one that runs or a new one, come to an instant, where it ends by -9.
+
+        What leads it there is done `during` the wait, once it can't pass the instant any more.
+        """
+        driver = self.keep_running(alone)
+        driver.arm(failpoint, passing)
+        during()
+        self.wait_killed(driver, failpoint)
+
+    def kill_in_new_batch(
+        self,
+        table: str,
+        failpoint: str,
+        during: Callable[[], None] = _nothing,
+        *,
+        passing: int = 1,
+    ) -> None:
+        """Let a driver of one table end at an instant of a batch that no other driver began."""
+        self.keep_running(table)
+        before = batches_of(self.pipeline, table)
+        self.kill_at(failpoint, during, alone=table, passing=passing)
+        after = batches_of(self.pipeline, table)
+        assert after.is_open, f"{after}\n{self.tell()}"
+        assert after.begun > before.begun, f"{before} {after}\n{self.tell()}"
+        self.kills[-1] += f" of {table}, new batch {after.begun}"
+
+    def kill_at_replay(self, table: str, failpoint: str) -> None:
+        """Let the next driver of one table end at an instant of the batch that the last one left."""
+        assert not self.is_running
+        before = batches_of(self.pipeline, table)
+        assert before.is_open, f"no batch to replay: {before}\n{self.tell()}"
+        self.kill_at(failpoint, alone=table)
+        assert batches_of(self.pipeline, table) == before, f"{before}\n{self.tell()}"
+        self.kills[-1] += f" of {table}, replay of batch {before.begun}"
+
+    def wait_killed(self, driver: Driver, failpoint: str) -> None:
         """Wait until an armed driver ended where it should."""
-        what = f"the driver to end at {failpoint}:{passing}"
+        what = f"the driver to end at {failpoint}"
         wait_until(what, lambda: driver.is_gone or bool(driver.said("parked")), driver.tail)
         assert not driver.said("parked"), driver.tail()
         code = driver.wait_end(what)
         assert code == -9, f"exit code {code} instead of -9\n{driver.tail()}"
-        self.kills[failpoint] += 1
+        self.kills.append(failpoint)
 
     def kill_somewhere(self) -> None:
-        """Kill the driver, a new one if none runs, at an instant drawn from the seed, in its work."""
-        self.live()
-        self.keep_running()
+        """Kill the driver of all tables at an instant drawn from the seed, in its work."""
+        driver = self.keep_applying()
         draw = random.Random(f"{self.seed}/{self.starts}")
-        self.more_batches(draw.randrange(1, 6))
+        self.more_batches(driver, draw.randrange(1, 4))
         threading.Event().wait(draw.random())  # the instant: somewhere in the next second
-        self.driver.kill()
-        self.kills["a random instant"] += 1
+        self.kill()
 
-    def more_batches(self, count: int) -> None:
-        """Wait until the running driver applied so many more."""
-        driver, batches = self.driver, self.driver.applied() + count
+    def more_batches(self, driver: Driver, count: int, table: str | None = None) -> None:
+        """Wait until a running driver applied so many more, of one table or of all."""
+        batches = driver.applied(table) + count
         wait_until(
             f"{count} more batches",
-            lambda: driver.applied() >= batches or bool(driver.said("parked")),
+            lambda: driver.applied(table) >= batches or bool(driver.said("parked")),
             self.tell,
         )
         assert not driver.said("parked"), driver.tail()
@@ -196,30 +258,21 @@ class History:
 
         def is_open() -> bool:
             assert driver.is_running, driver.tail()
-            found[:] = [t.name for t in self.pipeline.tables if self._has_open_batch(t.name)]
+            found[:] = [t.name for t in self.pipeline.tables if self._is_in_batch(t.table_name)]
             return bool(found)
 
         wait_until("a batch under way", is_open, driver.tail)
         return found[0]
 
-    def _has_open_batch(self, table: str) -> bool:
-        checkpoint = Path(self.pipeline.target(table).checkpoint.removeprefix("file://"))
-        begun, done = (
-            max((int(p.name) for p in (checkpoint / part).glob("[0-9]*")), default=-1)
-            for part in ("offsets", "commits")
-        )
-        return begun > done >= 0
-
-    def leases(self) -> list[Path]:
-        """The files that keep a second driver away."""
-        files = [Target(self.pipeline, table).lease_file for table in self.pipeline.tables]
-        paths = [Path(file.removeprefix("file://")) for file in files]
-        return [path for path in paths if path.exists()]
+    def _is_in_batch(self, table: str) -> bool:
+        batches = batches_of(self.pipeline, table)
+        return self.alone in (None, table) and batches.is_open and batches.done >= 0
 
     # --- the shop ---------------------------------------------------------------------------
 
     def live(self) -> None:
         """Let people into the shop, if nobody is there."""
+        self.is_settled = False
         if not self.is_open:
             self.is_open = True
             for traffic in self.traffics:
@@ -233,78 +286,59 @@ class History:
 
     def alter_tables(self) -> None:
         """Let a second crowd in, which alters three tables first and fills the new columns."""
-        crowd = Traffic(self.seed, *_connects(self.stack), alter_after=0, lane=1)
+        crowd = Traffic(self.seed, *connects(self.stack), alter_after=0, lane=1)
         crowd.run(events=200)
         self.traffics.append(crowd)
-        crowd.start(rate=CHANGES_PER_S)
-
-    def has_altered(self) -> bool:
-        """Whether all altered tables have their new column, or its new type."""
-        for step in SCHEMA_STEPS:
-            table = load_table(self.pipeline.catalog, f"{NAME}.{step.table.name}")
-            fields = {f.name: str(f.field_type) for f in table.schema().fields} if table else {}
-            if fields.get(step.column) in (None, "int"):
-                return False
-        return True
-
-    def key_of(self, table: str) -> list[str]:
-        """The key columns that the Iceberg table names."""
-        loaded = load_table(self.pipeline.catalog, f"{NAME}.{table}")
-        assert loaded is not None
-        return sorted(loaded.schema().identifier_field_names())
+        if self.is_open:
+            crowd.start(rate=CHANGES_PER_S)
 
     # --- what came of it --------------------------------------------------------------------
 
-    def records(self, topic: str) -> int:
-        """How many records a topic has; none while it is not there."""
-        cluster = Cluster(self.pipeline.kafka)
-        return sum(cluster.end_offsets(topic).values()) if cluster.topic(topic) else 0
+    def settle(self, alone: str | None = None) -> None:
+        """Send everybody home, wait until all is applied, and compare every row with the databases.
 
-    def has_records(self, topic: str, records: int) -> bool:
-        """Whether a topic that may not be there yet has so many records."""
-        try:
-            return self.records(topic) >= records
-        except UnavailableError:  # just made, it has no leader yet
-            return False
-
-    def facts(self) -> dict[str, TableFacts]:
-        """What tables, topics and leases say now."""
-        upstream = Upstream.of(self.pipeline)
-        return {one.table: one for one in read_facts(self.pipeline, upstream)}
-
-    def settle(self) -> None:
-        """Send everybody home, wait until all is applied, and compare every row with the databases."""
+        With a table alone: by a driver of this one, and no other is waited for or compared. What no look has
+        seen yet of any table is looked at.
+        """
+        if self.is_settled and self.is_running:
+            return
         self.close()
-        driver = self.keep_running()
+        driver = self.keep_running(alone)
         self._wait_level(driver)
-        found = verify(self.pipeline, wait_s=VERIFY_S)
+        found = verify(self.pipeline, alone and [name_of(alone)], wait_s=VERIFY_S)
         wrong = [f"{one.table}: {one.differences[:5]} {one}" for one in found if not one.equal]
-        assert not wrong, "\n".join([*wrong, driver.tail()])
-        self._wait_level(driver)
+        assert not wrong, "\n".join([*wrong, self.tell()])
+        ends = self._wait_level(driver)
+        self.left.look(self.pipeline)
+        wrong = self.left.wrong(ends)
+        assert not wrong, "\n".join([*wrong, self.tell()])
+        self.is_settled = alone is None
 
-    def _wait_level(self, driver: Driver) -> None:
-        wait_until(
-            "every ledger at its topic's end",
-            lambda: self._is_level(driver),
-            self.tell,
-            poll_s=0.5,  # a look reads all tables
-        )
+    def _wait_level(self, driver: Driver) -> dict[str, Offsets]:
+        """Wait until the driver's tables are at the ends of their topics, and tell the ends."""
+        facts: dict[str, TableFacts] = {}
+        pipeline = load_config(self.config_alone(self.alone)) if self.alone else self.pipeline
 
-    def _is_level(self, driver: Driver) -> bool:
-        assert driver.is_running, f"the driver ended by itself\n{driver.tail()}"
-        facts = self.facts()
-        parked = [
-            f"{name}: {one.lease.error}"
-            for name, one in facts.items()
-            if one.lease and one.lease.state is QueryState.PARKED and one.lease.pid == driver.pid
-        ]
-        assert not parked, "\n".join([*parked, driver.tail()])
-        return all(_is_applied(one) for one in facts.values())
+        def is_level() -> bool:
+            assert driver.is_running, f"the driver ended by itself\n{driver.tail()}"
+            facts.update(facts_of(pipeline))
+            parked = [
+                f"{name}: {one.lease.error}"
+                for name, one in facts.items()
+                if one.lease
+                and one.lease.state is QueryState.PARKED
+                and one.lease.pid == driver.pid
+            ]
+            assert not parked, "\n".join([*parked, driver.tail()])
+            return all(is_applied(one) for one in facts.values())
+
+        wait_until("every ledger at its topic's end", is_level, self.tell, poll_s=0.5)
+        return {name: one.end_offsets or {} for name, one in facts.items()}
 
     def tell(self) -> str:
         """Where the tables and the driver are, for a failure."""
-        lines = [f"seed {self.seed}; kills: {dict(self.kills)}"]
-        for name, one in self.facts().items():
+        lines = [f"seed {self.seed}; kills: {'; '.join(self.kills)}"]
+        for name, one in facts_of(self.pipeline).items():
             applied = dict(one.ledger.next_offsets) if one.ledger else None
             lines.append(f"{name}: applied {applied} of {one.end_offsets}, {one.lease}")
         return "\n".join([*lines, self.driver.tail()])
@@ -317,65 +351,5 @@ class History:
                 driver.kill()
 
 
-def _connects(stack: Chain) -> tuple[Connect, Connect]:
-    return partial(stack.postgres.connect, NAME), partial(stack.mysql.connect, NAME)
-
-
-def _is_applied(facts: TableFacts) -> bool:
-    if facts.failures:
-        return False
-    if facts.ledger is None:
-        return not any((facts.end_offsets or {}).values())
-    return dict(facts.ledger.next_offsets) == facts.end_offsets
-
-
-def _config(stack: Chain, folder: Path) -> dict[str, Any]:
-    password = folder / "password"
-    password.write_text(stack.mysql.password)
-    side = {"postgres": ("shop_pg.public", "public"), "mysql": (f"shop_my.{NAME}", NAME)}
-    tables = [(t.name, *side[t.side], t.side) for t in TABLES]
-    tables.append((READINGS, *side["postgres"], "postgres"))
-    tables.append((VISITS, "late_pg.public", "public", "postgres"))
-    return {
-        "pipeline": NAME,
-        "kafka": {"bootstrap_servers": stack.bootstrap_servers},
-        "registry": {"url": stack.registry_url},
-        "catalog": {
-            "type": "jdbc",
-            "uri": f"jdbc:sqlite:{folder}/catalog.db",
-            "warehouse": f"file://{folder}/warehouse",
-        },
-        "checkpoints": f"file://{folder}/checkpoints",
-        "spark": {"master": "local[2]", "conf": {"spark.driver.memory": "1g"}},
-        "defaults": {
-            "namespace": NAME,
-            "buckets": 2,
-            "trigger_s": 0.2,
-            "max_records_per_batch": 300,
-        },
-        "tables": [
-            {
-                "topic": f"{topic}.{name}",
-                "source": {"database": database, "table": f"{schema}.{name}"},
-                "max_records_per_batch": 5_000 if name == VISITS else 300,
-            }
-            for name, topic, schema, database in tables
-        ],
-        "databases": {
-            "postgres": {
-                "type": "postgresql",
-                "host": stack.postgres.host,
-                "port": stack.postgres.port,
-                "database": NAME,
-                "user": stack.postgres.user,
-            },
-            "mysql": {
-                "type": "mysql",
-                "host": stack.mysql.host,
-                "port": stack.mysql.port,
-                "database": NAME,
-                "user": stack.mysql.user,
-                "password": {"file": str(password)},
-            },
-        },
-    }
+def _is_of(entry: Mapping[str, Any], table: str) -> bool:
+    return str(entry["topic"]).endswith(f".{table}")

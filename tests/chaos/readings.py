@@ -5,6 +5,7 @@ Its changes go wrong on purpose: an infinite timestamp is no value of a table, t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,20 +14,21 @@ from pyiceberg.table import Table
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.dead_letters import read_letters
 from cdc_sink.observe.table_facts import read_ledger
-from cdc_sink.table.dead_letter import NAMED_BY
 from cdc_sink.table.ledger.ledger import Ledger, Totals
 from tests.chaos.driver import Driver, wait_until
-from tests.chaos.every_snapshot import EverySnapshot
-from tests.chaos.history import NAME, READINGS, History
+from tests.chaos.history import History
+from tests.chaos.looks import batches_of, facts_of, is_applied
+from tests.chaos.shop import READINGS, name_of
 
-TARGET = f"{NAME}.{READINGS}"
+TARGET = name_of(READINGS)
 
 GROW = (
     "ALTER TABLE readings ALTER COLUMN value TYPE bigint, ADD COLUMN place text, ADD COLUMN unit text",
-    "UPDATE readings SET value = 3000000000 + id, place = 'roof', unit = 'mm' WHERE id % 3 = 0",
+    "UPDATE readings SET value = 3000000000 + id, place = 'roof', unit = 'mm'"
+    " WHERE id % 3 = 0 AND id % 4 <> 0",  # none of those that SPOIL deletes
 )
 GROWN = {"value": "long", "place": "string", "unit": "string"}
-GREW = Totals(applied=13)
+GREW = Totals(applied=10)
 
 # All letters that this leaves are of the keys that 4 divides, and of -20.
 SPOIL = (
@@ -79,16 +81,23 @@ class Readings:
         """The states that letters are in."""
         return {letter["state"] for letter in self.letters}
 
-    def twice(self) -> list[int]:
-        """The snapshots of the dead-letter table that ever held a letter twice."""
-        loaded = load_table(self.history.pipeline.catalog, self.history.pipeline.dead_letters)
-        assert loaded is not None
-        seen = EverySnapshot(loaded, NAMED_BY)
-        return [one.snapshot_id for one in seen if one.duplicates]
+    def note(self, text: str, *keys: int) -> Callable[[], None]:
+        """What writes a note into the rows of these keys, or of the first row: a change of each."""
+        some = ", ".join(map(str, keys or (1,)))
+        statement = f"UPDATE readings SET note = '{text}' WHERE id IN ({some})"
+        return lambda: self.history.execute(statement)
+
+    def be_level(self) -> None:
+        """See to it that the table has all that was sent, and that no batch of it waits for its replay."""
+        history = self.history
+        facts = facts_of(history.pipeline)[TARGET]
+        is_level = facts.ledger is not None and is_applied(facts)
+        if not is_level or batches_of(history.pipeline, READINGS).is_open:
+            history.settle(READINGS)
 
     def wait_for(self, totals: Totals) -> None:
         """Wait until the table's ledger has so many records, and see what became of them."""
-        driver = self.history.keep_running()
+        driver = self.history.keep_running(READINGS)
 
         def is_there() -> bool:
             ended = driver.is_gone or bool(driver.said("parked"))
@@ -99,10 +108,12 @@ class Readings:
 
     def replay(self) -> Driver:
         """Start a replay of the letters."""
-        return self.history.start("dead-letters", "replay", str(self.history.config), TARGET)
+        return self.history.start_command(
+            "dead-letters", "replay", str(self.history.config), TARGET, alone=READINGS
+        )
 
     def kill_replay_at(self, failpoint: str) -> None:
         """Start a replay that ends by -9 at an instant."""
         driver = self.replay()
         driver.arm(failpoint, 1)
-        self.history.wait_killed(driver, failpoint, 1)
+        self.history.wait_killed(driver, failpoint)
