@@ -90,7 +90,7 @@ def test_letters_are_put_once_and_replayed_once_wherever_a_kill_comes(
     after, letters = readings.ledger, readings.letters
     replay = readings.replay()
     assert replay.wait_end("the last replay to end") == 0, replay.tail()
-    assert "0 letters applied, 0 still wait" in replay.log.read_text()
+    assert "0 dead letters applied, 0 still wait" in replay.log.read_text()
     assert readings.states == {"replayed"}
     assert len(readings.letters) == len(letters)
     assert readings.ledger == after
