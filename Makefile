@@ -48,7 +48,7 @@ workload: system ## random changes on one database for minutes, then equality
 	@$(BIN)/python -m tests.workload $(or $(WORKLOAD_ARGS),--database postgresql)
 
 test: system ## everything, in two lanes for two cores
-	@$(MAKE) --no-print-directory -j2 -Oline lane-session lane-servers FUZZ_SECONDS=30
+	@$(MAKE) --no-print-directory -j2 -Oline lane-session lane-servers
 
 lane-session: check fuzz spark
 lane-servers: chain chaos
