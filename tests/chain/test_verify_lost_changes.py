@@ -21,6 +21,7 @@ from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.verification.range_sums import KeyDifference
 from cdc_sink.verification.verify import Verification, verify
+from tests.chain.settings import database_of, surroundings_of
 
 NAME = "lost_changes"
 COLUMNS: dict[str, dict[str, IcebergType]] = {
@@ -82,33 +83,14 @@ def copied(
 
 
 def _pipeline(stack: Chain, folder: Path, names: tuple[str, ...]) -> Pipeline:
-    secret = folder / "secret"
-    secret.write_text(stack.mysql.password)
     return Pipeline.model_validate(
         {
             "name": "copy",
-            "kafka": {"bootstrap_servers": "127.0.0.1:9092"},
-            "registry": {"url": "http://127.0.0.1:8081"},
-            "catalog": {
-                "type": "jdbc",
-                "uri": f"jdbc:sqlite:{folder}/catalog.db",
-                "warehouse": f"file://{folder}/warehouse",
-            },
-            "checkpoints": f"file://{folder}/checkpoints",
+            **surroundings_of(stack, folder, "lake"),
             "defaults": {"namespace": "copy"},
             "databases": {
-                side: {
-                    "type": kind,
-                    "host": server.host,
-                    "port": server.port,
-                    "database": NAME,
-                    "user": server.user,
-                    "password": {"file": str(secret)},
-                }
-                for side, kind, server in (
-                    ("postgres", "postgresql", stack.postgres),
-                    ("mysql", "mysql", stack.mysql),
-                )
+                "postgres": database_of(stack.postgres, NAME, folder),
+                "mysql": database_of(stack.mysql, NAME, folder),
             },
             "tables": [
                 {

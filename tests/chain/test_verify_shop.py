@@ -41,6 +41,7 @@ from cdc_sink.demo.shop.traffic import Traffic, create
 from cdc_sink.verification.verify import verify
 from tests.chain.databases import VERIFIED as NAME
 from tests.chain.databases import execute
+from tests.chain.settings import surroundings_of
 
 ICEBERG: dict[str, dict[str, IcebergType]] = {
     "customers": {
@@ -120,14 +121,7 @@ def shop(
     return Pipeline.model_validate(
         {
             "name": "shop",
-            "kafka": {"bootstrap_servers": "127.0.0.1:9092"},
-            "registry": {"url": "http://127.0.0.1:8081"},
-            "catalog": {
-                "type": "jdbc",
-                "uri": f"jdbc:sqlite:{folder}/catalog.db",
-                "warehouse": f"file://{folder}/warehouse",
-            },
-            "checkpoints": f"file://{folder}/checkpoints",
+            **surroundings_of(stack, folder, "lake"),
             "defaults": {"namespace": "shop"},
             "databases": databases,
             "tables": [
