@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system check fuzz spark chain chaos lane-session lane-servers workload test demo bench lock clean
+.PHONY: help venv system check fuzz spark chain chaos serverless workload test demo bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,11 +47,10 @@ chaos: system ## kills at every step, then equality
 workload: system ## random changes on one database for minutes, then equality
 	@$(BIN)/python -m tests.workload $(or $(WORKLOAD_ARGS),--database postgresql)
 
-test: system ## everything, in two lanes for two cores
-	@$(MAKE) --no-print-directory -j2 -Oline lane-session lane-servers
+test: system ## everything at once: what needs no server, what needs the chain, what kills it
+	@$(MAKE) --no-print-directory -j3 -Oline serverless chain chaos
 
-lane-session: check fuzz spark
-lane-servers: chain chaos
+serverless: check fuzz spark
 
 demo: system ## a small shop through the whole chain, live, then verified
 	@$(BIN)/cdc-sink demo $(DEMO_ARGS)

@@ -20,6 +20,7 @@ from cdc_sink.demo.chain.services import CHAIN
 from cdc_sink.spark.run.session import create_session
 from tests.chain.databases import VERIFIED
 from tests.chain.pipelines import Lake
+from tests.java_options import FOR_A_WHOLE_RUN, FOR_ONE_TEST
 
 _SESSION = """
 pipeline: tests
@@ -30,16 +31,13 @@ checkpoints: FOLDER
 spark: {master: "local[2]", conf: {spark.driver.memory: 2g}}
 tables: [{topic: none}]
 """
-# Most of its time a JVM of these tests waits, and more than half of what it computed went into the second
-# compiler.
-_QUICK_COMPILER = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_jvms() -> Iterator[None]:
-    """Every JVM of a test: the session, a demo's driver, a cluster and its job, an example."""
+    """The JVMs that a test starts: a demo's driver, a cluster and its job, an example."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("JAVA_TOOL_OPTIONS", _QUICK_COMPILER)
+        patched.setenv("JAVA_TOOL_OPTIONS", FOR_ONE_TEST)
         yield
 
 
@@ -56,7 +54,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     folder = tmp_path_factory.mktemp("session")
     config = folder / "session.yaml"
     config.write_text(_SESSION.replace("FOLDER", str(folder)))
-    session = create_session(load_config(config), purpose="test", log_file=folder / "spark.log")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("JAVA_TOOL_OPTIONS", FOR_A_WHOLE_RUN)
+        session = create_session(load_config(config), purpose="test", log_file=folder / "spark.log")
     yield session
     session.stop()
 

@@ -62,7 +62,7 @@ class Lake:
         return {
             "pipeline": "shop",
             **surroundings_of(self.stack, self.folder, self.name, timeout_s=3),
-            "defaults": {"buckets": 2, "trigger_s": 0.3},
+            "defaults": {"buckets": 2, "trigger_s": 1.0},
             "databases": {
                 name: database_of(server, "shop", self.folder) for name, server in servers.items()
             },

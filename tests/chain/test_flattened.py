@@ -161,7 +161,7 @@ def test_a_flattened_table_equals_its_source_also_after_connect_was_killed(
     assert [level for level, _ in said] == ["ok"], said
     assert delivered.errors == {}
     assert delivered.again[case.name] > 0
-    assert (ledger_of(pipeline, name).totals.redelivered > 0) == (case.order == "source")
+    assert (redelivered(pipeline, case) > 0) == (case.order == "source")
     loaded = load_table(pipeline.catalog, name)
     assert loaded is not None
     assert [field.name for field in loaded.schema().fields] == [
@@ -174,7 +174,8 @@ def kill_connect_until_it_delivers_again(stack: Chain, case: Case, pipeline: Pip
     """Return how many records came twice; the tables are right each time.
 
     Connect writes its offsets down each second: a kill right after a record arrived finds them behind,
-    nearly always. Nobody changes anything while it is down, and all that was delivered is applied then.
+    nearly always. One that comes twice alone lies at the mark, where nothing is taken for redelivered.
+    Nobody changes anything while it is down, and all that was delivered is applied then.
     """
     cluster = Cluster(pipeline.kafka)
     for attempt in range(1, 6):
@@ -188,7 +189,8 @@ def kill_connect_until_it_delivers_again(stack: Chain, case: Case, pipeline: Pip
         ConnectClient(stack.connect_url).wait_running(case.name, 60)
         insert(stack, case, -attempt, -attempt)
         require_equal(pipeline)
-        if (again := end(cluster, case.topic) - delivered - 1) > 0:
+        again = end(cluster, case.topic) - delivered - 1
+        if again > 0 and (case.order == "kafka" or redelivered(pipeline, case) > 0):
             return again
     return 0
 
@@ -202,6 +204,10 @@ def ledger_of(pipeline: Pipeline, name: str) -> Ledger:
     found = None if loaded is None else read_ledger(loaded)
     assert found is not None
     return found[0]
+
+
+def redelivered(pipeline: Pipeline, case: Case) -> int:
+    return ledger_of(pipeline, f"shop.{case.name}").totals.redelivered
 
 
 def is_applied(pipeline: Pipeline, cluster: Cluster, case: Case) -> bool:

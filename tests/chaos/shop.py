@@ -64,7 +64,7 @@ def config_of(stack: Chain, folder: Path) -> dict[str, Any]:
         "defaults": {
             "namespace": NAME,
             "buckets": 2,
-            "trigger_s": 0.5,
+            "trigger_s": 1.0,
             "max_records_per_batch": 300,
         },
         "tables": [

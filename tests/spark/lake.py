@@ -28,9 +28,9 @@ from cdc_sink.table.ledger.ledger import LEDGER_KEY, Ledger
 from cdc_sink.table.ledger.stream_identity import StreamIdentity
 from cdc_sink.table.plan import BatchFacts
 from cdc_sink.table.schema.metadata_columns import is_metadata
+from tests.java_options import FOR_A_WHOLE_RUN
 
 PIPELINE = "shop"
-QUICK_COMPILER = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 @dataclass
@@ -57,13 +57,13 @@ class Lake:
                 type="jdbc", uri=f"jdbc:sqlite:{folder}/catalog.db", warehouse=f"{folder}/warehouse"
             ),
             checkpoints=str(folder / "checkpoints"),
-            spark=config.Spark(master="local[2]", conf=conf),
+            # Small batches: a second task of a stage costs more than it takes over.
+            spark=config.Spark(master="local[1]", conf=conf),
             defaults=config.Defaults(namespace=PIPELINE),
             tables=(),
         )
-        # What the second compiler makes of short batches costs more than they do.
         with pytest.MonkeyPatch.context() as patched:
-            patched.setenv("JAVA_TOOL_OPTIONS", QUICK_COMPILER)
+            patched.setenv("JAVA_TOOL_OPTIONS", FOR_A_WHOLE_RUN)
             spark = create_session(pipeline, purpose="test", log_file=folder / "spark.log")
         return cls(spark, pipeline)
 

@@ -56,7 +56,7 @@ def _run(play: Play, folder: Path, asked: argparse.Namespace) -> Outcome:
             say=_say,
             records_per_batch=asked.records_per_batch,
             # Drivers are stopped between two batches again and again: there has to be a moment between.
-            trigger_s=2.0 if asked.other_hands else 0.5,
+            trigger_s=2.0 if asked.other_hands else 1.0,
         )
         spark = create_session(run.pipeline, purpose="test", log_file=folder / "spark.log")
         try:

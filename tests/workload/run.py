@@ -75,7 +75,7 @@ class Run:
     play: Play
     say: Callable[[str], None] = print
     records_per_batch: int = 200  # few, so that a short run has many ends of batches
-    trigger_s: float = 0.5
+    trigger_s: float = 1.0
     kills: int = 0
     changes: dict[str, dict[str, object]] = field(default_factory=dict)  # of tables' settings
 

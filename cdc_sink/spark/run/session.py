@@ -118,6 +118,9 @@ def _properties(pipeline: Pipeline, *, submitted: bool, log_file: Path | None) -
         "spark.kafka.consumer.fetchedData.cache.timeout": "30s",
         "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "15s",
         "spark.sql.session.timeZone": "UTC",
+        # PySpark would note for each column which line of Python made it: five calls to the JVM and a look at
+        # the stack.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.streaming.stopTimeout": "60000",
         **session_properties(pipeline.catalog),

@@ -37,6 +37,7 @@ from cdc_sink.spark.fold.latest import Folded, not_in
 from cdc_sink.spark.fold.repartitioned_keys import TopicState
 from cdc_sink.spark.fold.suspect_deletes import require_no_row, require_rows
 from cdc_sink.spark.iceberg_table import IcebergTable, stamped
+from cdc_sink.spark.java_names import remember_names
 from cdc_sink.spark.read.decode import key_names
 from cdc_sink.spark.read.record_faults import fault_sql
 from cdc_sink.spark.write.dead_letter_table import DeadLetters, count_of, digest_of
@@ -81,6 +82,7 @@ class Sink:
 
     def __post_init__(self) -> None:
         """Prepare the session: it belongs to this query alone."""
+        remember_names(self.spark)
         prepare_session(self.spark)
         cores = self.spark.sparkContext.defaultParallelism
         self.spark.conf.set("spark.sql.shuffle.partitions", str(cores))
