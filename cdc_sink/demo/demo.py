@@ -52,7 +52,7 @@ class Demo:
         """Nothing happens yet. In: rate in row changes per second; `say` is given sentences."""
         self.folder = folder
         self._seed, self._rate, self._say = seed, rate, say
-        self._stack = Chain(folder.stack, say=say)
+        self._chain = Chain(folder.chain, say=say)
         self._lock: IO[str] | None = None
         self._run: Process | None = None
         self._traffic: Traffic | None = None
@@ -118,7 +118,7 @@ class Demo:
 
     def require_running(self) -> None:
         """Raise UnavailableError when a part of the chain or the pipeline ended by itself."""
-        self._stack.require_running()
+        self._chain.require_running()
         assert self._run is not None
         if not self._run.is_running:
             raise self._run.failure(f"it ended with exit code {self._run.exit_code}")
@@ -164,7 +164,7 @@ class Demo:
     def _start(self) -> None:
         self._lock = self.folder.take()
         self._say("starting PostgreSQL, MySQL, Kafka, registry and Connect")
-        self._stack.start()
+        self._chain.start()
         self._say(f"opening the shop: {len(TABLES)} tables, {FIRST_CUSTOMERS} row changes")
         self._open_shop()
         self.pipeline = self._write_config()
@@ -174,7 +174,7 @@ class Demo:
         self._add_connectors()
 
     def _open_shop(self) -> None:
-        postgres, mysql = self._stack.postgres, self._stack.mysql
+        postgres, mysql = self._chain.postgres, self._chain.mysql
         postgres.create_database("shop")
         mysql.create_database("shop")
         doors = partial(postgres.connect, "shop"), partial(mysql.connect, "shop")
@@ -183,11 +183,11 @@ class Demo:
         self._traffic.run(events=FIRST_CUSTOMERS)
 
     def _write_config(self) -> Pipeline:
-        postgres, mysql = self._stack.postgres, self._stack.mysql
+        postgres, mysql = self._chain.postgres, self._chain.mysql
         pipeline = self.folder.write_config(
             {
-                "kafka": self._stack.bootstrap_servers,
-                "registry": self._stack.registry_url,
+                "kafka": self._chain.bootstrap_servers,
+                "registry": self._chain.registry_url,
                 "postgres_port": postgres.port,
                 "postgres_user": postgres.user,
                 "mysql_port": mysql.port,
@@ -211,12 +211,12 @@ class Demo:
         return Process("pipeline", launch, log, held=self._lock.fileno())
 
     def _add_connectors(self) -> None:
-        stack = self._stack
+        chain = self._chain
         ours = [f"public.{table.name}" for table in TABLES if table.side == "postgres"]
         theirs = [f"shop.{table.name}" for table in TABLES if table.side == "mysql"]
-        settings = stack.postgres_connector("shop_pg", "shop", ours, slot="shop")
-        stack.add_connector("shop_pg", settings)
-        stack.add_connector("shop_my", stack.mysql_connector("shop_my", "shop", theirs))
+        settings = chain.postgres_connector("shop_pg", "shop", ours, slot="shop")
+        chain.add_connector("shop_pg", settings)
+        chain.add_connector("shop_my", chain.mysql_connector("shop_my", "shop", theirs))
 
     def _stop(self) -> None:
         """Stop all in order; a second Ctrl-C meanwhile kills what is left instead."""
@@ -227,7 +227,7 @@ class Demo:
             if self._run is not None:
                 self._run.stop()
         finally:
-            self._stack.stop()
+            self._chain.stop()
             if self._lock is not None:
                 self._lock.close()
                 self._lock = None

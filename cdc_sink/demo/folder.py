@@ -34,9 +34,9 @@ class DemoFolder:
         return self.path / "demo.yaml"
 
     @property
-    def stack(self) -> Path:
+    def chain(self) -> Path:
         """The work folder of the chain."""
-        return self.path / "stack"
+        return self.path / "chain"
 
     @property
     def warehouse(self) -> Path:
@@ -79,11 +79,11 @@ class DemoFolder:
                 "the folder is not empty, and no demo made it",
                 "name another one with --folder",
             )
-        if is_in_use(self.stack):
+        if is_in_use(self.chain):
             raise _refusal(
                 self.path,
                 "its chain is running",
-                f"stop it with `cdc-sink stack down --workdir {self.stack}`",
+                f"stop it with `cdc-sink chain down --workdir {self.chain}`",
             )
         lock = lock_workdir(self.path)
         self._empty()

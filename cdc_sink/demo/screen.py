@@ -95,7 +95,7 @@ def _places(folder: DemoFolder) -> tuple[tuple[str, Path], ...]:
         ("catalog", folder.catalog),
         ("checkpoints", folder.checkpoints),
         ("pipeline's log", folder.pipeline_log),
-        ("chain, with its logs", folder.stack),
+        ("chain, with its logs", folder.chain),
     )
 
 
@@ -115,12 +115,12 @@ def _queries(folder: DemoFolder) -> Iterator[str]:
 
 
 def _brought_back(folder: DemoFolder) -> Iterator[str]:
-    workdir, config = shown(folder.stack), shown(folder.config)
+    workdir, config = shown(folder.chain), shown(folder.config)
     yield "# the chain stops now; bring it back with the same data and ports, and see how far it is"
-    yield f"cdc-sink stack up --detach --workdir {workdir}"
+    yield f"cdc-sink chain up --detach --workdir {workdir}"
     yield f"cdc-sink status {config}"
     yield f"cdc-sink verify {config}"
-    yield f"cdc-sink stack down --workdir {workdir}"
+    yield f"cdc-sink chain down --workdir {workdir}"
 
 
 def _kept(closing: Closing) -> Iterator[str]:
@@ -132,4 +132,4 @@ def _kept(closing: Closing) -> Iterator[str]:
     yield f"cdc-sink status {config}"
     yield f"cdc-sink verify --wait-s 60 {config}"
     yield ""
-    yield "Stack and pipeline go on until you press Ctrl-C."
+    yield "Chain and pipeline go on until you press Ctrl-C."

@@ -26,7 +26,7 @@ from cdc_sink.jars.ivy import SETTINGS_VARIABLE, Artifact, Request, fetch
 
 LOCK_FILE = Path(__file__).with_name("jars.lock")
 CACHE_VARIABLE = "CDC_SINK_CACHE"
-STACK_GROUPS = (
+CHAIN_GROUPS = (
     "kafka",
     "connect",
     "registry",
@@ -60,7 +60,7 @@ class _Stamp:
 def jars(*groups: str) -> list[Path]:
     """Return the files of the groups, fetched and checked, in the order of the lock.
 
-    In:     `spark`, `aws`, `postgresql`, `stack` (all of STACK_GROUPS), or one of STACK_GROUPS or
+    In:     `spark`, `aws`, `postgresql`, `chain` (all of CHAIN_GROUPS), or one of CHAIN_GROUPS or
             MARIADB_GROUPS.
     Raises: ConfigError for an unknown group, a wrong checksum, or no Java or pyspark to fetch with;
             UnavailableError when a file can't be fetched.
@@ -75,15 +75,15 @@ def cache_folder() -> Path:
 
 
 def read_lock(lock_file: Path, *groups: str) -> list[LockedJar]:
-    """Read the lines of some groups (`stack`: of all its groups) out of a lock file."""
+    """Read the lines of some groups (`chain`: of all its groups) out of a lock file."""
     lines = lock_file.read_text(encoding="utf-8").splitlines()
     locked = [_parse_line(line) for line in lines if line and not line.startswith("#")]
     known = {jar.group for jar in locked}
-    wanted = {one for group in groups for one in (STACK_GROUPS if group == "stack" else (group,))}
+    wanted = {one for group in groups for one in (CHAIN_GROUPS if group == "chain" else (group,))}
     if unknown := ", ".join(sorted(wanted - known)):
         raise ConfigError(
             f"jar group {unknown}",
-            f"the lock does not know it, expected {', '.join(sorted(known | {'stack'}))}",
+            f"the lock does not know it, expected {', '.join(sorted(known | {'chain'}))}",
             data="nothing was fetched",
             remedy="ask for a group of the lock",
         )

@@ -15,7 +15,7 @@ from cdc_sink.cli.logs import configure_logs
 from cdc_sink.config import load_config
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.spark.run.session import create_session
-from tests.bench.events import DELETE, INSERT, UPDATE, create, start_stack
+from tests.bench.events import DELETE, INSERT, UPDATE, create, start_chain
 from tests.bench.figures import Figure, apply_rate, decode_rate
 from tests.bench.order import order_costs
 from tests.bench.steady import idle_jobs, memory_growth, small_batch
@@ -30,21 +30,21 @@ def main() -> int:
     configure_logs()
     with tempfile.TemporaryDirectory(prefix="cdc-sink-bench-") as temporary:
         folder = chosen.folder or Path(temporary)
-        with start_stack(folder / "stack") as stack:
-            figures = measure(stack, folder, chosen.rows)
+        with start_chain(folder / "chain") as chain:
+            figures = measure(chain, folder, chosen.rows)
     print_report(figures, chosen.rows)
     return 0 if all(f.met for f in figures) else 1
 
 
-def measure(stack: Chain, folder: Path, rows: int) -> list[Figure]:
+def measure(chain: Chain, folder: Path, rows: int) -> list[Figure]:
     """Fill the topic with real events, then measure one figure after the other."""
-    large, small = create(stack)
+    large, small = create(chain)
     sent = 10 + large.run(INSERT, first=11, last=rows)
     say(f"{sent:,} rows inserted; waiting for their events")
     say(f"events of the inserts in Kafka after {large.wait_for(sent):.0f} s")
     sent += large.run(UPDATE, step=2, rest=0) + 2 * large.run(DELETE, rest=1)
     say(f"updates and deletes in Kafka after {large.wait_for(sent):.0f} s: {sent:,} records")
-    pipeline = load_config(write_config(stack, folder, (large.topic, small.topic)))
+    pipeline = load_config(write_config(chain, folder, (large.topic, small.topic)))
     spark = create_session(pipeline, purpose="bench", log_file=folder / "spark.log")
     target = pipeline.target(large.topic)
     figures = []
@@ -64,7 +64,7 @@ def measure(stack: Chain, folder: Path, rows: int) -> list[Figure]:
     return figures
 
 
-def write_config(stack: Chain, folder: Path, topics: Sequence[str]) -> Path:
+def write_config(chain: Chain, folder: Path, topics: Sequence[str]) -> Path:
     """A pipeline for these topics."""
     lake = folder / "lake"
     lake.mkdir(parents=True, exist_ok=True)
@@ -72,8 +72,8 @@ def write_config(stack: Chain, folder: Path, topics: Sequence[str]) -> Path:
     path.write_text(
         f"""
 pipeline: bench
-kafka: {{bootstrap_servers: "{stack.bootstrap_servers}"}}
-registry: {{url: "{stack.registry_url}"}}
+kafka: {{bootstrap_servers: "{chain.bootstrap_servers}"}}
+registry: {{url: "{chain.registry_url}"}}
 catalog: {{type: jdbc, uri: "jdbc:sqlite:{lake}/catalog.db", warehouse: "{lake}/warehouse"}}
 checkpoints: "{lake}/checkpoints"
 spark: {{master: "local[2]", conf: {{spark.driver.memory: 4g}}}}

@@ -36,7 +36,7 @@ DELETE = "DELETE FROM {table} WHERE id % 200 = {rest}"
 class Source:
     """One of the tables at the source, and its topic."""
 
-    stack: Chain
+    chain: Chain
     table: str
 
     @property
@@ -46,12 +46,12 @@ class Source:
 
     def run(self, statement: str, **values: int) -> int:
         """Run one statement in a transaction of its own; returns the rows it touched."""
-        with self.stack.postgres.connect("bench") as connection:
+        with self.chain.postgres.connect("bench") as connection:
             return connection.execute(statement.format(table=self.table, **values)).rowcount
 
     def end_offset(self) -> int:
         """How many records the topic has."""
-        cluster = Cluster(Kafka(bootstrap_servers=self.stack.bootstrap_servers))
+        cluster = Cluster(Kafka(bootstrap_servers=self.chain.bootstrap_servers))
         if cluster.topic(self.topic) is None:
             return 0
         return sum(cluster.end_offsets(self.topic).values())
@@ -66,19 +66,19 @@ class Source:
         return time.monotonic() - started
 
 
-def create(stack: Chain) -> tuple[Source, Source]:
+def create(chain: Chain) -> tuple[Source, Source]:
     """Make the database, the large and the small table with their first rows, and the connector."""
-    stack.postgres.create_database("bench")
-    large, small = Source(stack, LARGE), Source(stack, SMALL)
+    chain.postgres.create_database("bench")
+    large, small = Source(chain, LARGE), Source(chain, SMALL)
     for source, rows in ((large, 10), (small, SMALL_ROWS)):
         source.run(DDL)
         source.run(INSERT, first=1, last=rows)
     tables = [f"public.{LARGE}", f"public.{SMALL}"]
-    settings = stack.postgres_connector("bench", "bench", tables, slot="bench")
-    stack.add_connector("bench", settings | {"max.batch.size": "8192", "max.queue.size": "32768"})
+    settings = chain.postgres_connector("bench", "bench", tables, slot="bench")
+    chain.add_connector("bench", settings | {"max.batch.size": "8192", "max.queue.size": "32768"})
     return large, small
 
 
-def start_stack(folder: Path) -> Chain:
+def start_chain(folder: Path) -> Chain:
     """The chain without MySQL, in a folder of its own."""
     return Chain(folder, parts=PARTS)

@@ -42,8 +42,8 @@ def _quick_jvms() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    with Chain(tmp_path_factory.mktemp("stack"), parts=(*CHAIN, "mariadb")) as running:
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    with Chain(tmp_path_factory.mktemp("chain"), parts=(*CHAIN, "mariadb")) as running:
         for server in (running.postgres, running.mysql, running.mariadb):
             server.create_database("shop")
         yield running
@@ -63,15 +63,15 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
 @pytest.fixture(scope="module")
 def databases(
-    stack: Chain, tmp_path_factory: pytest.TempPathFactory
+    chain: Chain, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Database]]:
     """A database of its own on each server, as `verify` is given it."""
     secret = tmp_path_factory.mktemp("secret") / "password"
-    secret.write_text(stack.mysql.password)
+    secret.write_text(chain.mysql.password)
     servers: dict[str, Postgres | MySql] = {
-        "postgres": stack.postgres,
-        "mysql": stack.mysql,
-        "mariadb": stack.mariadb,
+        "postgres": chain.postgres,
+        "mysql": chain.mysql,
+        "mariadb": chain.mariadb,
     }
     for server in servers.values():
         server.create_database(VERIFIED)
@@ -106,7 +106,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """What failed beside a chain is told with the states of its connectors."""
     report = yield
-    chain = getattr(item, "funcargs", {}).get("stack")
+    chain = getattr(item, "funcargs", {}).get("chain")
     if report.when == "call" and report.failed and chain is not None:
         try:
             states = httpx2.get(f"{chain.connect_url}/connectors?expand=status", timeout=5).text
@@ -117,9 +117,9 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture
-def new_lake(tmp_path: Path, stack: Chain, spark: SparkSession) -> Callable[[], Lake]:
+def new_lake(tmp_path: Path, chain: Chain, spark: SparkSession) -> Callable[[], Lake]:
     numbers = iter(range(100))
-    return lambda: Lake(tmp_path / f"lake{next(numbers)}", stack, spark)
+    return lambda: Lake(tmp_path / f"lake{next(numbers)}", chain, spark)
 
 
 @pytest.fixture

@@ -11,25 +11,25 @@ VERIFIED = "shop_verify"  # a database of its own, for what only `verify` reads
 SCHEMAS = {"postgres": "public", "mysql": "shop", "mariadb": "shop"}
 
 
-def execute(stack: Chain, side: str, *statements: str, database: str = "shop") -> None:
+def execute(chain: Chain, side: str, *statements: str, database: str = "shop") -> None:
     """Run statements on one connection; each commits by itself."""
-    with closing(getattr(stack, side).connect(database)) as opened, opened.cursor() as cursor:
+    with closing(getattr(chain, side).connect(database)) as opened, opened.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
 
 
-def query(stack: Chain, side: str, statement: str) -> list[tuple[Any, ...]]:
+def query(chain: Chain, side: str, statement: str) -> list[tuple[Any, ...]]:
     """Run a statement that answers with rows."""
-    with closing(getattr(stack, side).connect("shop")) as opened, opened.cursor() as cursor:
+    with closing(getattr(chain, side).connect("shop")) as opened, opened.cursor() as cursor:
         cursor.execute(statement)
         return list(cursor.fetchall())
 
 
 def connector(
-    stack: Chain, side: str, prefix: str, tables: list[str], *, partitions: int = 1
+    chain: Chain, side: str, prefix: str, tables: list[str], *, partitions: int = 1
 ) -> dict[str, str]:
     """Return the settings of a connector; in PostgreSQL its slot has the name of the prefix."""
     if side == "postgres":
-        return stack.postgres_connector(prefix, "shop", tables, slot=prefix, partitions=partitions)
-    settings = {"mysql": stack.mysql_connector, "mariadb": stack.mariadb_connector}
+        return chain.postgres_connector(prefix, "shop", tables, slot=prefix, partitions=partitions)
+    settings = {"mysql": chain.mysql_connector, "mariadb": chain.mariadb_connector}
     return settings[side](prefix, "shop", tables, partitions=partitions)

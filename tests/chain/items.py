@@ -20,9 +20,9 @@ ITEMS = (
 )
 
 
-def make(stack: Chain, table: str) -> None:
+def make(chain: Chain, table: str) -> None:
     """Make a table of twenty rows in PostgreSQL."""
-    execute(stack, "postgres", *(statement.format(table) for statement in ITEMS))
+    execute(chain, "postgres", *(statement.format(table) for statement in ITEMS))
 
 
 def rows_in(pipeline: Pipeline, target: str = "") -> int:

@@ -33,7 +33,7 @@ class Lake:
     """A folder with a catalog, a warehouse and checkpoints of its own."""
 
     folder: Path
-    stack: Chain
+    chain: Chain
     spark: SparkSession
     name: str = field(default_factory=lambda: f"lake{next(_numbers)}")
 
@@ -55,13 +55,13 @@ class Lake:
 
     def _settings(self) -> dict[str, object]:
         servers: Mapping[str, Postgres | MySql] = {
-            "postgres": self.stack.postgres,
-            "mysql": self.stack.mysql,
-            "mariadb": self.stack.mariadb,
+            "postgres": self.chain.postgres,
+            "mysql": self.chain.mysql,
+            "mariadb": self.chain.mariadb,
         }
         return {
             "pipeline": "shop",
-            **surroundings_of(self.stack, self.folder, self.name, timeout_s=3),
+            **surroundings_of(self.chain, self.folder, self.name, timeout_s=3),
             "defaults": {"buckets": 2, "trigger_s": 1.0},
             "databases": {
                 name: database_of(server, "shop", self.folder) for name, server in servers.items()
@@ -110,9 +110,9 @@ def wait(done: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
         threading.Event().wait(0.2)
 
 
-def wait_for_records(stack: Chain, topic: str, records: int) -> None:
+def wait_for_records(chain: Chain, topic: str, records: int) -> None:
     """Wait until the topic has so many records."""
-    cluster = Cluster(Kafka(bootstrap_servers=stack.bootstrap_servers))
+    cluster = Cluster(Kafka(bootstrap_servers=chain.bootstrap_servers))
 
     def arrived() -> bool:
         try:

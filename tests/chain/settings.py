@@ -10,12 +10,12 @@ from cdc_sink.demo.chain.servers.postgres import Postgres
 
 
 def surroundings_of(
-    stack: Chain, folder: Path, catalog: str, **timeouts: float
+    chain: Chain, folder: Path, catalog: str, **timeouts: float
 ) -> dict[str, object]:
     """Return the servers, and a catalog and checkpoints in a folder."""
     return {
-        "kafka": {"bootstrap_servers": stack.bootstrap_servers, **timeouts},
-        "registry": {"url": stack.registry_url, **timeouts},
+        "kafka": {"bootstrap_servers": chain.bootstrap_servers, **timeouts},
+        "registry": {"url": chain.registry_url, **timeouts},
         "catalog": {
             "name": catalog,
             "type": "jdbc",

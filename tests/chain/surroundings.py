@@ -53,9 +53,9 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 @contextmanager
-def let_through(stack: Chain) -> Iterator[None]:
+def let_through(chain: Chain) -> Iterator[None]:
     """Let the registry take any change; in Apicurio only its own level says so, a subject's can't."""
-    address = f"{stack.registry_url}/config"
+    address = f"{chain.registry_url}/config"
     assert httpx2.put(address, json={"compatibility": "NONE"}).status_code == 200
     try:
         yield

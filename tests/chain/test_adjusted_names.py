@@ -30,10 +30,10 @@ AVRO, UNICODE = "names_avro.public.Order_Details", "names_uni.public.uni"
 
 
 @pytest.fixture(scope="module")
-def sources(stack: Chain) -> Iterator[Chain]:
+def sources(chain: Chain) -> Iterator[Chain]:
     texts = ", ".join(f'"{name}" text' for name in list(DETAILS)[2:])
     execute(
-        stack,
+        chain,
         "postgres",
         f'CREATE TABLE "Order Details" ("OrderID" int, "Product ID" int, {texts}, '
         'PRIMARY KEY ("OrderID", "Product ID"))',
@@ -47,17 +47,17 @@ def sources(stack: Chain) -> Iterator[Chain]:
         ("avro", "public.Order Details", {}),
         ("uni", "public.uni", {"schema.name.adjustment.mode": "avro_unicode"}),
     ):
-        settings = stack.postgres_connector(
+        settings = chain.postgres_connector(
             f"names_{name}", "shop", [table], slot=f"names_{name}", partitions=1
         )
         mode = modes.get("schema.name.adjustment.mode", "avro")
-        stack.add_connector(
+        chain.add_connector(
             f"names_{name}", {**settings, **modes, "field.name.adjustment.mode": mode}
         )
     for topic in (AVRO, UNICODE):
-        wait_for_records(stack, topic, 9)
+        wait_for_records(chain, topic, 9)
     execute(
-        stack,
+        chain,
         "postgres",
         """UPDATE "Order Details" SET "größe" = 'new' WHERE "Product ID" = 3""",
         """DELETE FROM "Order Details" WHERE "Product ID" = 4""",
@@ -65,11 +65,11 @@ def sources(stack: Chain) -> Iterator[Chain]:
         "DELETE FROM uni WHERE under_score = 4",
     )
     for topic in (AVRO, UNICODE):
-        wait_for_records(stack, topic, 12)  # a delete and its tombstone
-    yield stack
+        wait_for_records(chain, topic, 12)  # a delete and its tombstone
+    yield chain
     for name in ("avro", "uni"):
-        stack.remove_connector(f"names_{name}")
-    execute(stack, "postgres", 'DROP TABLE "Order Details", uni')
+        chain.remove_connector(f"names_{name}")
+    execute(chain, "postgres", 'DROP TABLE "Order Details", uni')
 
 
 def table(topic: str, source: str, **settings: str) -> dict[str, object]:

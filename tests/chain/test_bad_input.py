@@ -26,10 +26,10 @@ TABLE = {"topic": ITEMS}
 
 
 @pytest.fixture(scope="module")
-def sources(stack: Chain) -> Iterator[Chain]:
-    make(stack, "bad_items")
+def sources(chain: Chain) -> Iterator[Chain]:
+    make(chain, "bad_items")
     execute(
-        stack,
+        chain,
         "postgres",
         "CREATE TABLE bad_keyless (name text)",
         'CREATE TABLE bad_reserved (id int PRIMARY KEY, "_cdc_op" text)',
@@ -37,12 +37,12 @@ def sources(stack: Chain) -> Iterator[Chain]:
         "INSERT INTO bad_reserved VALUES (1, 'n')",
     )
     tables = ["public.bad_items", "public.bad_keyless", "public.bad_reserved"]
-    stack.add_connector("bad", connector(stack, "postgres", "bad", tables))
-    wait_for_records(stack, ITEMS, 20)
-    wait_for_records(stack, KEYLESS, 1)
-    wait_for_records(stack, RESERVED, 1)
-    yield stack
-    stack.remove_connector("bad")
+    chain.add_connector("bad", connector(chain, "postgres", "bad", tables))
+    wait_for_records(chain, ITEMS, 20)
+    wait_for_records(chain, KEYLESS, 1)
+    wait_for_records(chain, RESERVED, 1)
+    yield chain
+    chain.remove_connector("bad")
 
 
 # --- topic, key, columns ----------------------------------------------------------------------

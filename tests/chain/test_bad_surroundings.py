@@ -30,17 +30,17 @@ NEVER = "127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
-def sources(stack: Chain) -> Iterator[Chain]:
-    make(stack, "poor_items")
-    stack.add_connector("poor", connector(stack, "postgres", "poor", ["public.poor_items"]))
-    wait_for_records(stack, ITEMS, 20)
-    yield stack
-    stack.remove_connector("poor")
+def sources(chain: Chain) -> Iterator[Chain]:
+    make(chain, "poor_items")
+    chain.add_connector("poor", connector(chain, "postgres", "poor", ["public.poor_items"]))
+    wait_for_records(chain, ITEMS, 20)
+    yield chain
+    chain.remove_connector("poor")
 
 
-def insert(stack: Chain, first: int, rows: int = 10) -> None:
+def insert(chain: Chain, first: int, rows: int = 10) -> None:
     numbers = f"generate_series({first}, {first + rows - 1})"
-    execute(stack, "postgres", f"INSERT INTO poor_items SELECT i, 'n' FROM {numbers} i")
+    execute(chain, "postgres", f"INSERT INTO poor_items SELECT i, 'n' FROM {numbers} i")
 
 
 def test_a_registry_that_is_down_at_the_start_is_waited_for(sources: Chain, lake: Lake) -> None:
@@ -68,14 +68,14 @@ def test_a_registry_that_goes_down_mid_stream_stops_nothing_that_it_is_not_neede
             sources.restart("registry")
 
 
-def send_again(stack: Chain, copies: int) -> None:
+def send_again(chain: Chain, copies: int) -> None:
     """Send the topic's first record once more; Connect itself would need the registry."""
-    consumer = Consumer({"bootstrap.servers": stack.bootstrap_servers, "group.id": "again"})
+    consumer = Consumer({"bootstrap.servers": chain.bootstrap_servers, "group.id": "again"})
     consumer.assign([TopicPartition(ITEMS, 0, 0)])
     record = consumer.poll(30)
     consumer.close()
     assert record is not None
-    producer = Producer({"bootstrap.servers": stack.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": chain.bootstrap_servers})
     for _ in range(copies):
         producer.produce(ITEMS, record.value(), record.key(), partition=0)
     assert producer.flush(30) == 0

@@ -33,22 +33,22 @@ NOW_MS = 0
 
 
 @pytest.fixture
-def connector(stack: Chain) -> Iterator[str]:
+def connector(chain: Chain) -> Iterator[str]:
     name = f"{TABLE}_pg"
     execute(
-        stack,
+        chain,
         "postgres",
         f"CREATE TABLE {TABLE} (id int PRIMARY KEY, name text)",
         f"INSERT INTO {TABLE} SELECT i, 'first' FROM generate_series(1, 30) i",
     )
-    admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": chain.bootstrap_servers})
     admin.create_topics([NewTopic(f"{name}_signals", 1, 1)])[f"{name}_signals"].result(30)
-    settings = stack.postgres_connector(name, "shop", [f"public.{TABLE}"], slot=TABLE)
-    stack.add_connector(name, with_signals(settings, stack.bootstrap_servers))
-    wait_for_records(stack, TOPIC, 30)
+    settings = chain.postgres_connector(name, "shop", [f"public.{TABLE}"], slot=TABLE)
+    chain.add_connector(name, with_signals(settings, chain.bootstrap_servers))
+    wait_for_records(chain, TOPIC, 30)
     yield name
-    stack.remove_connector(name)
-    execute(stack, "postgres", f"DROP TABLE {TABLE}")
+    chain.remove_connector(name)
+    execute(chain, "postgres", f"DROP TABLE {TABLE}")
 
 
 def errors(pipeline: Pipeline) -> list[Finding]:
@@ -60,30 +60,30 @@ def troubles(pipeline: Pipeline, now_ms: int) -> tuple[list[str], int]:
     return [said for one in statuses for said in one.troubles], exit_code(statuses)
 
 
-def stop(stack: Chain, name: str) -> None:
-    httpx2.put(f"{stack.connect_url}/connectors/{name}/stop").raise_for_status()
-    states = ConnectClient(stack.connect_url)
+def stop(chain: Chain, name: str) -> None:
+    httpx2.put(f"{chain.connect_url}/connectors/{name}/stop").raise_for_status()
+    states = ConnectClient(chain.connect_url)
     wait(lambda: states.status(name) == {"connector": "STOPPED"}, f"{name} to stop")
 
 
-def signal(stack: Chain, name: str) -> None:
+def signal(chain: Chain, name: str) -> None:
     data = {"data-collections": [f"public.{TABLE}"], "type": "INCREMENTAL"}
     text = json.dumps({"type": "execute-snapshot", "data": data})
-    producer = Producer({"bootstrap.servers": stack.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": chain.bootstrap_servers})
     producer.produce(f"{name}_signals", key=name, value=text)
     assert producer.flush(30) == 0
 
 
 def test_what_goes_wrong_upstream_is_an_error_of_check_and_status(
-    stack: Chain, connector: str, lake: Lake, capsys: pytest.CaptureFixture[str]
+    chain: Chain, connector: str, lake: Lake, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = {"database": "postgres", "table": f"public.{TABLE}"}
     pipeline = lake.pipeline(
-        {"topic": TOPIC, "target": NAME, "source": source}, connect={"url": stack.connect_url}
+        {"topic": TOPIC, "target": NAME, "source": source}, connect={"url": chain.connect_url}
     )
     # A signal brings a source snapshot of the one table, and no signal table is needed.
-    signal(stack, connector)
-    wait_for_records(stack, TOPIC, 60)
+    signal(chain, connector)
+    wait_for_records(chain, TOPIC, 60)
     assert run_once(pipeline, lake.spark).exit_code == 0
     assert errors(pipeline) == []
     (fine,) = read_statuses(pipeline, time.time_ns() // 1_000_000)
@@ -92,7 +92,7 @@ def test_what_goes_wrong_upstream_is_an_error_of_check_and_status(
     assert fine.heartbeat_age_s < 60
     assert command(["-v", "check", str(lake.config)]) == 0
 
-    stop(stack, connector)
+    stop(chain, connector)
     assert [(one.saw, one.lets_start) for one in errors(pipeline)] == [
         ("connector is STOPPED: it writes nothing", True)
     ]
@@ -101,14 +101,14 @@ def test_what_goes_wrong_upstream_is_an_error_of_check_and_status(
         1,
     )
     execute(
-        stack,
+        chain,
         "postgres",
         f"INSERT INTO {TABLE} VALUES (99, 'lost')",
         f"SELECT pg_replication_slot_advance('{TABLE}', pg_current_wal_lsn())",
     )
     assert any("somebody else advanced it" in one.saw for one in errors(pipeline))
 
-    admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": chain.bootstrap_servers})
     admin.delete_topics([TOPIC])[TOPIC].result(30)
     assert any(f"topic {TOPIC} is gone" in said for said in troubles(pipeline, NOW_MS)[0])
     assert "is gone" in refusals(check_pipeline(pipeline))[NAME].saw
@@ -165,9 +165,9 @@ EXPECTED = [
 ]
 
 
-def test_what_a_database_keeps_from_its_log_is_said_by_table(stack: Chain, lake: Lake) -> None:
+def test_what_a_database_keeps_from_its_log_is_said_by_table(chain: Chain, lake: Lake) -> None:
     for name, statements in SCHEMA.items():
-        execute(stack, name, *statements)
+        execute(chain, name, *statements)
     tables = list(dict.fromkeys((name, table) for name, table, *_ in EXPECTED if table))
     numbers = itertools.count()
     pipeline = lake.pipeline(
@@ -187,7 +187,7 @@ def test_what_a_database_keeps_from_its_log_is_said_by_table(stack: Chain, lake:
             ("mysql", "SET GLOBAL binlog_row_value_options = ''"),
             ("mariadb", "SET GLOBAL binlog_row_image = 'FULL'"),
         ):
-            execute(stack, name, statement)
+            execute(chain, name, statement)
     for name, table, level, said in EXPECTED:
         where = f"source {table}" if table else f"database {name}"
         assert [one.level for one in found if where in one.where and said in one.saw] == [level], (

@@ -48,7 +48,7 @@ class DemoRun:
         left = [path.parent.name for path in Path("/proc").glob("[0-9]*/environ") if self.has(path)]
         assert left == []
         assert not is_in_use(self.folder.path)
-        assert not is_in_use(self.folder.stack)
+        assert not is_in_use(self.folder.chain)
 
     def has(self, environ: Path) -> bool:
         try:
@@ -179,7 +179,7 @@ def test_verify_finds_rows_that_somebody_took_out_of_a_table(
 ) -> None:
     """The chain comes back with the same data and ports."""
     folder = kept.demo.folder
-    with Chain(folder.stack, parts=("postgres", "mysql")):
+    with Chain(folder.chain, parts=("postgres", "mysql")):
         assert verb(["verify", str(folder.config)]) == 0
         victim = take_a_row(folder, spark)
         assert verb(["verify", "--keys", "1000", str(folder.config)]) == 1

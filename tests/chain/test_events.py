@@ -9,20 +9,20 @@ from tests.chain.databases import SCHEMAS, connector, execute
 from tests.chain.pipelines import Lake, run_once, wait_for_records
 
 
-def test_all_events_of_a_table_without_a_key_are_kept(stack: Chain, lake: Lake) -> None:
+def test_all_events_of_a_table_without_a_key_are_kept(chain: Chain, lake: Lake) -> None:
     topics = {side: f"keyless_{side}.{schema}.visits" for side, schema in SCHEMAS.items()}
     for side, topic in topics.items():
-        execute(stack, side, "CREATE TABLE visits (page varchar(20), at int)")
+        execute(chain, side, "CREATE TABLE visits (page varchar(20), at int)")
         if side == "postgres":
-            execute(stack, side, "ALTER TABLE visits REPLICA IDENTITY FULL")
-        execute(stack, side, "INSERT INTO visits VALUES ('home', 1), ('home', 1)")
+            execute(chain, side, "ALTER TABLE visits REPLICA IDENTITY FULL")
+        execute(chain, side, "INSERT INTO visits VALUES ('home', 1), ('home', 1)")
         name, _, table = topic.partition(".")
-        stack.add_connector(name, connector(stack, side, name, [table]))
-        wait_for_records(stack, topic, 2)
-        execute(stack, side, "UPDATE visits SET at = 2", "DELETE FROM visits")
+        chain.add_connector(name, connector(chain, side, name, [table]))
+        wait_for_records(chain, topic, 2)
+        execute(chain, side, "UPDATE visits SET at = 2", "DELETE FROM visits")
     for side, topic in topics.items():
-        wait_for_records(stack, topic, 6)
-        stack.remove_connector(f"keyless_{side}")
+        wait_for_records(chain, topic, 6)
+        chain.remove_connector(f"keyless_{side}")
     pipeline = lake.pipeline(
         *(
             {"topic": topic, "mode": "append", "target": f"shop.visits_{side}"}

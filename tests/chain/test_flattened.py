@@ -53,17 +53,17 @@ class Case:
         source = {"database": self.database, "table": self.source}
         return {"topic": self.topic, "source": source, "order": self.order}
 
-    def execute(self, stack: Chain, *statements: str) -> None:
-        execute(stack, self.database, *statements)
+    def execute(self, chain: Chain, *statements: str) -> None:
+        execute(chain, self.database, *statements)
 
-    def connector(self, stack: Chain) -> dict[str, str]:
+    def connector(self, chain: Chain) -> dict[str, str]:
         flatten = {
             "type": "io.debezium.transforms.ExtractNewRecordState",
             "delete.tombstone.handling.mode": self.mode,
             "add.fields": self.add_fields,
         }
         named = {f"transforms.flat.{name}": value for name, value in flatten.items() if value}
-        settings = connector(stack, self.database, self.name, [self.source])
+        settings = connector(chain, self.database, self.name, [self.source])
         return settings | {"transforms": "flat"} | named
 
 
@@ -77,31 +77,31 @@ CASES = [
 
 
 @contextmanager
-def connected(stack: Chain, case: Case) -> Iterator[None]:
+def connected(chain: Chain, case: Case) -> Iterator[None]:
     texts = "varchar(40)" if case.database == "mysql" else "text"
     case.execute(
-        stack,
+        chain,
         f"CREATE TABLE {case.name} (id int PRIMARY KEY, name {texts} NOT NULL, amount int NOT NULL, "
         f"price decimal(10,2), flag boolean NOT NULL, __mine {texts})",
     )
-    insert(stack, case, 1, ROWS)
-    stack.add_connector(case.name, case.connector(stack))
-    wait_for_records(stack, case.topic, ROWS)
+    insert(chain, case, 1, ROWS)
+    chain.add_connector(case.name, case.connector(chain))
+    wait_for_records(chain, case.topic, ROWS)
     yield
-    stack.remove_connector(case.name)
+    chain.remove_connector(case.name)
 
 
-def insert(stack: Chain, case: Case, first: int, last: int) -> None:
+def insert(chain: Chain, case: Case, first: int, last: int) -> None:
     rows = ", ".join(f"({i}, 'n{i}', {i}, {i}.25, true, NULL)" for i in range(first, last + 1))
-    case.execute(stack, f"INSERT INTO {case.name} VALUES {rows}")
+    case.execute(chain, f"INSERT INTO {case.name} VALUES {rows}")
 
 
-def churn(stack: Chain, case: Case, number: int) -> None:
+def churn(chain: Chain, case: Case, number: int) -> None:
     """Each kind of change; what is deleted comes back in part, so that a late delete would show."""
     first, old = 100 * number + 1000, f"id BETWEEN 1 AND {ROWS}"
-    insert(stack, case, first, first + 9)
+    insert(chain, case, first, first + 9)
     case.execute(
-        stack,
+        chain,
         f"UPDATE {case.name} SET name = 'round {number}', price = NULL WHERE id % 3 = 0 AND {old}",
         f"UPDATE {case.name} SET __mine = 'mine {number}' WHERE id % 4 = 0 AND {old}",
         f"DELETE FROM {case.name} WHERE id BETWEEN {first} AND {first + 4}",
@@ -111,8 +111,8 @@ def churn(stack: Chain, case: Case, number: int) -> None:
         "COMMIT",
     )
     for i in range(5, ROWS + 1, 5):
-        insert(stack, case, i, i)
-    insert(stack, case, first + 1, first + 1)
+        insert(chain, case, i, i)
+    insert(chain, case, first + 1, first + 1)
 
 
 @dataclass(frozen=True)
@@ -127,24 +127,24 @@ class Delivered:
 
 @pytest.fixture(scope="module")
 def delivered(
-    stack: Chain, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+    chain: Chain, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Delivered]:
     """Every table was equal to its source whenever it was compared, or this fails."""
-    lake = Lake(tmp_path_factory.mktemp("flattened"), stack, spark)
+    lake = Lake(tmp_path_factory.mktemp("flattened"), chain, spark)
     with ExitStack() as connectors:
         for case in CASES:
-            connectors.enter_context(connected(stack, case))
+            connectors.enter_context(connected(chain, case))
         pipeline = lake.pipeline(
-            *(case.table for case in CASES), connect={"url": stack.connect_url}
+            *(case.table for case in CASES), connect={"url": chain.connect_url}
         )
         found = list(check_pipeline(pipeline))
         with streaming(pipeline, spark) as running:
             require_equal(pipeline)
             for case in CASES:
-                churn(stack, case, 0)
+                churn(chain, case, 0)
             require_equal(pipeline)
             again = {
-                case.name: kill_connect_until_it_delivers_again(stack, case, pipeline)
+                case.name: kill_connect_until_it_delivers_again(chain, case, pipeline)
                 for case in CASES
             }
             errors = {one.target.name: str(one.error) for one in running.queries if one.error}
@@ -170,7 +170,7 @@ def test_a_flattened_table_equals_its_source_also_after_connect_was_killed(
     ]
 
 
-def kill_connect_until_it_delivers_again(stack: Chain, case: Case, pipeline: Pipeline) -> int:
+def kill_connect_until_it_delivers_again(chain: Chain, case: Case, pipeline: Pipeline) -> int:
     """Return how many records came twice; the tables are right each time.
 
     Connect writes its offsets down each second: a kill right after a record arrived finds them behind,
@@ -180,14 +180,14 @@ def kill_connect_until_it_delivers_again(stack: Chain, case: Case, pipeline: Pip
     cluster = Cluster(pipeline.kafka)
     for attempt in range(1, 6):
         before = end(cluster, case.topic)
-        churn(stack, case, attempt)
+        churn(chain, case, attempt)
         wait(partial(has_grown, cluster, case.topic, before + CHANGES), "changes in the topic")
-        stack.kill("connect")
+        chain.kill("connect")
         wait(lambda: is_applied(pipeline, cluster, case), "all to be applied")
         delivered = end(cluster, case.topic)
-        stack.restart("connect")
-        ConnectClient(stack.connect_url).wait_running(case.name, 60)
-        insert(stack, case, -attempt, -attempt)
+        chain.restart("connect")
+        ConnectClient(chain.connect_url).wait_running(case.name, 60)
+        insert(chain, case, -attempt, -attempt)
         require_equal(pipeline)
         again = end(cluster, case.topic) - delivered - 1
         if again > 0 and (case.order == "kafka" or redelivered(pipeline, case) > 0):

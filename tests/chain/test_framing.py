@@ -26,8 +26,8 @@ CASES = {
 }
 
 
-def converters(stack: Chain, settings: dict[str, str]) -> dict[str, str]:
-    given = {"auto-register": "true", "url": native_url(stack), **settings}
+def converters(chain: Chain, settings: dict[str, str]) -> dict[str, str]:
+    given = {"auto-register": "true", "url": native_url(chain), **settings}
     of_both = {f".apicurio.registry.{name}": value for name, value in given.items()}
     return {
         f"{side}.converter{name}": value
@@ -36,11 +36,11 @@ def converters(stack: Chain, settings: dict[str, str]) -> dict[str, str]:
     }
 
 
-def native_url(stack: Chain) -> str:
-    return stack.registry_url.replace("/ccompat/v7", "/registry/v2")
+def native_url(chain: Chain) -> str:
+    return chain.registry_url.replace("/ccompat/v7", "/registry/v2")
 
 
-def part_global_from_content_ids(stack: Chain, name: str) -> None:
+def part_global_from_content_ids(chain: Chain, name: str) -> None:
     """Let the two ids of whatever comes next be far apart: no schema may be found by the wrong one.
 
     The registry counts both up by themselves, and a refused artifact takes an id of content only.
@@ -53,7 +53,7 @@ def part_global_from_content_ids(stack: Chain, name: str) -> None:
             "X-Registry-ArtifactId": artifact,
         }
         return httpx2.post(
-            f"{native_url(stack)}/groups/default/artifacts", headers=headers, content=content
+            f"{native_url(chain)}/groups/default/artifacts", headers=headers, content=content
         )
 
     for artifact in (f"{name}_{number}" for number in range(50)):
@@ -76,20 +76,20 @@ def table_of(case: str, **changes: object) -> dict[str, object]:
 
 
 @contextmanager
-def connected(stack: Chain, case: str) -> Iterator[None]:
+def connected(chain: Chain, case: str) -> Iterator[None]:
     name = name_of(case)
     execute(
-        stack,
+        chain,
         "postgres",
         f"CREATE TABLE {name} (id int PRIMARY KEY, name text, total numeric(10,2))",
         f"INSERT INTO {name} SELECT i, 'first', i / 7.0 FROM generate_series(1, 100) i",
     )
-    part_global_from_content_ids(stack, name)
-    settings = connector(stack, "postgres", name, [f"public.{name}"])
-    stack.add_connector(name, settings | converters(stack, CASES[case]))
-    wait_for_records(stack, f"{name}.public.{name}", 100)
+    part_global_from_content_ids(chain, name)
+    settings = connector(chain, "postgres", name, [f"public.{name}"])
+    chain.add_connector(name, settings | converters(chain, CASES[case]))
+    wait_for_records(chain, f"{name}.public.{name}", 100)
     yield
-    stack.remove_connector(name)
+    chain.remove_connector(name)
 
 
 @dataclass(frozen=True)
@@ -104,26 +104,26 @@ class Framed:
 
 @pytest.fixture(scope="module")
 def framed(
-    stack: Chain, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+    chain: Chain, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Framed]:
-    lake = Lake(tmp_path_factory.mktemp("framed"), stack, spark)
+    lake = Lake(tmp_path_factory.mktemp("framed"), chain, spark)
     with ExitStack() as connectors:
         for case in CASES:
-            connectors.enter_context(connected(stack, case))
-        pipeline = lake.pipeline(*map(table_of, CASES), connect={"url": stack.connect_url})
+            connectors.enter_context(connected(chain, case))
+        pipeline = lake.pipeline(*map(table_of, CASES), connect={"url": chain.connect_url})
         with streaming(pipeline, spark) as running:
             require_equal(pipeline)
             for case in CASES:
-                change(stack, name_of(case))
+                change(chain, name_of(case))
             require_equal(pipeline)
             errors = {one.target.name: str(one.error) for one in running.queries if one.error}
         rows = {one.table: one.rows_table for one in verify(pipeline) if one.equal}
         yield Framed(lake, pipeline, rows, errors)
 
 
-def change(stack: Chain, name: str) -> None:
+def change(chain: Chain, name: str) -> None:
     execute(
-        stack,
+        chain,
         "postgres",
         f"UPDATE {name} SET name = 'second' WHERE id % 3 = 0",
         f"DELETE FROM {name} WHERE id % 5 = 0",
@@ -147,7 +147,7 @@ def test_check_knows_the_framing_of_each_converter(framed: Framed) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_check_names_the_framing_that_a_converter_writes_instead(framed: Framed, case: str) -> None:
-    connect = {"url": framed.lake.stack.connect_url}
+    connect = {"url": framed.lake.chain.connect_url}
     other = framed.lake.pipeline(table_of(case, wire="confluent"), connect=connect)
     told = [one.remedy for one in check_pipeline(other) if ".converter writes" in one.saw]
     assert [remedy.split(" for ")[0] for remedy in told] == [f"set `wire: {case.split()[0]}`"] * 2

@@ -41,11 +41,11 @@ def table(topic: str, **settings: object) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def sources(stack: Chain) -> Iterator[Chain]:
+def sources(chain: Chain) -> Iterator[Chain]:
     # External storage: a text that compresses well would not be left out of an update.
     large = "repeat(md5(i::text), 200)"
     execute(
-        stack,
+        chain,
         "postgres",
         "CREATE TABLE hard_toasted (id int PRIMARY KEY, title text, body text, scan bytea, tags text[])",
         "ALTER TABLE hard_toasted ALTER body SET STORAGE EXTERNAL, ALTER scan SET STORAGE EXTERNAL",
@@ -59,11 +59,11 @@ def sources(stack: Chain) -> Iterator[Chain]:
         "CREATE TABLE hard_marks (id serial PRIMARY KEY)",
     )
     tables = [topic.removeprefix("hard.") for topic in (TOASTED, TIMES, GROWING, MARKS)]
-    stack.add_connector("hard", connector(stack, "postgres", "hard", tables, partitions=2))
-    wait_for_records(stack, TOASTED, 20)
-    wait_for_records(stack, GROWING, ROWS)
-    yield stack
-    stack.remove_connector("hard")
+    chain.add_connector("hard", connector(chain, "postgres", "hard", tables, partitions=2))
+    wait_for_records(chain, TOASTED, 20)
+    wait_for_records(chain, GROWING, ROWS)
+    yield chain
+    chain.remove_connector("hard")
 
 
 def ledger_of(pipeline: Pipeline, target: str) -> Ledger:
@@ -147,11 +147,11 @@ def test_an_infinite_time_is_set_aside_and_comes_back_when_the_operator_says_so(
     assert run(["dead-letters", "list", str(lake.config)]) == 0
 
 
-def churn(stack: Chain, rounds: int) -> None:
+def churn(chain: Chain, rounds: int) -> None:
     """Updates, deletes, and inserts of what was deleted."""
     for number in range(rounds):
         execute(
-            stack,
+            chain,
             "postgres",
             f"UPDATE hard_growing SET name = 'round {number}' WHERE id % 3 <> 0",
             "DELETE FROM hard_growing WHERE id % 5 = 0",
@@ -159,18 +159,18 @@ def churn(stack: Chain, rounds: int) -> None:
         )
 
 
-def wait_for_the_slot(stack: Chain) -> None:
+def wait_for_the_slot(chain: Chain) -> None:
     """Wait until the slot has confirmed everything that is written now.
 
     PostgreSQL 18 itself fails ("compressed pglz data is corrupt") when a slot decodes changes of before an
     ALTER after it. The slot moves only with changes that come later, so each look makes one.
     """
-    ((written,),) = query(stack, "postgres", "SELECT pg_current_wal_lsn()")
+    ((written,),) = query(chain, "postgres", "SELECT pg_current_wal_lsn()")
     slot = f"SELECT confirmed_flush_lsn >= '{written}' FROM pg_replication_slots WHERE slot_name = 'hard'"
 
     def has_confirmed() -> bool:
-        execute(stack, "postgres", "INSERT INTO hard_marks DEFAULT VALUES")
-        return query(stack, "postgres", slot) == [(True,)]
+        execute(chain, "postgres", "INSERT INTO hard_marks DEFAULT VALUES")
+        return query(chain, "postgres", slot) == [(True,)]
 
     wait(has_confirmed, "the slot to be behind all changes")
 

@@ -68,18 +68,18 @@ def changes(server: str) -> list[str]:
     ]
 
 
-def test_every_type_arrives_as_json_as_it_is_at_its_source(stack: Chain, lake: Lake) -> None:
+def test_every_type_arrives_as_json_as_it_is_at_its_source(chain: Chain, lake: Lake) -> None:
     for mode in MODES:
         columns = columns_of(mode.server)
-        run(stack, mode.server, created(TABLE, columns), *inserted(TABLE, columns, 0))
-        stack.add_connector(mode.name, settings_of(stack, mode))
+        run(chain, mode.server, created(TABLE, columns), *inserted(TABLE, columns, 0))
+        chain.add_connector(mode.name, settings_of(chain, mode))
     for mode in MODES:
-        wait_for_records(stack, topic(mode, TABLE), 3)
-        run(stack, mode.server, *changes(mode.server))
+        wait_for_records(chain, topic(mode, TABLE), 3)
+        run(chain, mode.server, *changes(mode.server))
     for mode in MODES:
         # A key update is a delete, a tombstone and an insert; a delete has its tombstone too.
-        wait_for_records(stack, topic(mode, TABLE), 3 + 3 + 1 + 3 + 2)
-        stack.remove_connector(mode.name)
+        wait_for_records(chain, topic(mode, TABLE), 3 + 3 + 1 + 3 + 2)
+        chain.remove_connector(mode.name)
     tables: list[dict[str, object]] = [
         {
             "topic": topic(mode, TABLE),

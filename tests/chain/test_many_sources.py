@@ -31,12 +31,12 @@ def changed(table: str, of: str) -> list[str]:
     ]
 
 
-def in_source(stack: Chain, side: str, tables: dict[str, str]) -> Rows:
+def in_source(chain: Chain, side: str, tables: dict[str, str]) -> Rows:
     """The rows of tables, each under the name that its records have for it."""
     return {
         (said, row[0]): row[1]
         for said, table in tables.items()
-        for row in query(stack, side, f"SELECT id, name FROM {table}")
+        for row in query(chain, side, f"SELECT id, name FROM {table}")
     }
 
 
@@ -55,46 +55,46 @@ def require_unparked(pipeline: Pipeline, errors: list[object]) -> None:
     assert [one.saw for one in check_pipeline(pipeline) if one.level == "error"] == []
 
 
-def test_shards_behind_debeziums_router_fill_one_table(stack: Chain, lake: Lake) -> None:
+def test_shards_behind_debeziums_router_fill_one_table(chain: Chain, lake: Lake) -> None:
     shards = {"routed.eu.items": "eu.items", "routed.us.items": "us.items"}
     for table in shards.values():
         schema = table.partition(".")[0]
-        execute(stack, "postgres", f"CREATE SCHEMA {schema}", *begun(table, schema))
-    settings = connector(stack, "postgres", "routed", list(shards.values()), partitions=2)
+        execute(chain, "postgres", f"CREATE SCHEMA {schema}", *begun(table, schema))
+    settings = connector(chain, "postgres", "routed", list(shards.values()), partitions=2)
     route = {
         "type": "io.debezium.transforms.ByLogicalTableRouter",
         "topic.regex": r"routed\.(.*)\.items",
         "topic.replacement": "routed.all.items",
     }
     settings |= {"transforms": "route"} | {f"transforms.route.{k}": v for k, v in route.items()}
-    stack.add_connector("routed", settings)
-    wait_for_records(stack, "routed.all.items", 2 * ROWS)
+    chain.add_connector("routed", settings)
+    wait_for_records(chain, "routed.all.items", 2 * ROWS)
     asked: dict[str, object] = {"topic": "routed.all.items", "sources": "many"}
-    pipeline = lake.pipeline(asked, connect={"url": stack.connect_url})
+    pipeline = lake.pipeline(asked, connect={"url": chain.connect_url})
     with streaming(pipeline, lake.spark) as running:
         for one in shards.values():
-            execute(stack, "postgres", *changed(one, one))
+            execute(chain, "postgres", *changed(one, one))
         column = "__dbz__physicalTableIdentifier"
         wait(
-            lambda: in_table(pipeline, column) == in_source(stack, "postgres", shards), "equal rows"
+            lambda: in_table(pipeline, column) == in_source(chain, "postgres", shards), "equal rows"
         )
-        stack.kill("connect")  # what it had delivered last comes again
-        stack.restart("connect")
-        ConnectClient(stack.connect_url).wait_running("routed", 60)
+        chain.kill("connect")  # what it had delivered last comes again
+        chain.restart("connect")
+        ConnectClient(chain.connect_url).wait_running("routed", 60)
         execute(
-            stack,
+            chain,
             "postgres",
             "DELETE FROM eu.items WHERE id = 1000",
             "DELETE FROM us.items WHERE id = 7",
         )
         wait(
-            lambda: in_table(pipeline, column) == in_source(stack, "postgres", shards), "equal rows"
+            lambda: in_table(pipeline, column) == in_source(chain, "postgres", shards), "equal rows"
         )
         require_unparked(pipeline, [query.error for query in running.queries])
-    stack.remove_connector("routed")
+    chain.remove_connector("routed")
 
 
-def test_two_servers_whose_topics_are_renamed_fill_one_table(stack: Chain, lake: Lake) -> None:
+def test_two_servers_whose_topics_are_renamed_fill_one_table(chain: Chain, lake: Lake) -> None:
     """Their logs have nothing in common, and their keys have no field that tells them apart."""
     sides = {"one": "mysql", "two": "mariadb"}
     rename = {
@@ -104,21 +104,21 @@ def test_two_servers_whose_topics_are_renamed_fill_one_table(stack: Chain, lake:
         "transforms.rename.replacement": "all.renamed",
     }
     for prefix, side in sides.items():
-        execute(stack, side, *begun("renamed", prefix))
-        settings = connector(stack, side, prefix, ["shop.renamed"])
-        stack.add_connector(prefix, settings | rename)
-    wait_for_records(stack, "all.renamed", 2 * ROWS)
+        execute(chain, side, *begun("renamed", prefix))
+        settings = connector(chain, side, prefix, ["shop.renamed"])
+        chain.add_connector(prefix, settings | rename)
+    wait_for_records(chain, "all.renamed", 2 * ROWS)
     asked: dict[str, object] = {"topic": "all.renamed", "sources": "many"}
-    pipeline = lake.pipeline(asked, connect={"url": stack.connect_url})
+    pipeline = lake.pipeline(asked, connect={"url": chain.connect_url})
 
     def expected() -> Rows:
-        one = in_source(stack, "mysql", {"one.shop.renamed": "renamed"})
-        return one | in_source(stack, "mariadb", {"two.shop.renamed": "renamed"})
+        one = in_source(chain, "mysql", {"one.shop.renamed": "renamed"})
+        return one | in_source(chain, "mariadb", {"two.shop.renamed": "renamed"})
 
     with streaming(pipeline, lake.spark) as running:
         for prefix, side in sides.items():
-            execute(stack, side, *changed("renamed", prefix))
+            execute(chain, side, *changed("renamed", prefix))
         wait(lambda: in_table(pipeline, "_cdc_source") == expected(), "equal rows")
         require_unparked(pipeline, [query.error for query in running.queries])
     for name in sides:
-        stack.remove_connector(name)
+        chain.remove_connector(name)

@@ -28,14 +28,14 @@ TABLES = (
 ROWS = 200
 
 
-def execute(stack: Chain, *statements: str, side: str = "mariadb") -> None:
-    databases.execute(stack, side, *statements)
+def execute(chain: Chain, *statements: str, side: str = "mariadb") -> None:
+    databases.execute(chain, side, *statements)
 
 
 @pytest.fixture(scope="module")
-def source(stack: Chain) -> Iterator[Chain]:
+def source(chain: Chain) -> Iterator[Chain]:
     execute(
-        stack,
+        chain,
         """CREATE TABLE maria_orders (
              id bigint PRIMARY KEY, name varchar(40) NOT NULL, visits int, total decimal(12,2),
              token uuid, meta json, raw varbinary(20), state enum('new','paid'), flag tinyint(1),
@@ -53,20 +53,20 @@ def source(stack: Chain) -> Iterator[Chain]:
              PRIMARY KEY (sku, line)) COLLATE utf8mb4_bin""",
         f"INSERT INTO maria_lines SELECT concat('s', seq % 40), seq, seq FROM seq_1_to_{ROWS}",
     )
-    settings = stack.mariadb_connector(
+    settings = chain.mariadb_connector(
         "maria", "shop", ["shop.maria_orders", "shop.maria_lines"], partitions=2
     )
-    stack.add_connector("maria", settings)
-    wait_for_records(stack, ORDERS, ROWS)
-    wait_for_records(stack, LINES, ROWS)
-    yield stack
-    stack.remove_connector("maria")
+    chain.add_connector("maria", settings)
+    wait_for_records(chain, ORDERS, ROWS)
+    wait_for_records(chain, LINES, ROWS)
+    yield chain
+    chain.remove_connector("maria")
 
 
-def churn(stack: Chain, first: int) -> None:
+def churn(chain: Chain, first: int) -> None:
     """Each kind of change; what one transaction does to one row stands at one position."""
     execute(
-        stack,
+        chain,
         f"UPDATE maria_orders SET visits = visits + 1, state = NULL WHERE id > {first + 30}",
         f"DELETE FROM maria_orders WHERE id BETWEEN {first} AND {first + 2}",
         f"INSERT INTO maria_orders (id, name) VALUES ({first + 1000}, 'new')",
@@ -118,7 +118,7 @@ def test_tables_equal_mariadb_under_changes_and_after_connect_was_killed(
     assert again > 0
 
 
-def kill_connect_until_it_delivers_again(stack: Chain, pipeline: Pipeline) -> int:
+def kill_connect_until_it_delivers_again(chain: Chain, pipeline: Pipeline) -> int:
     """Return how many records came twice.
 
     Connect writes its offsets down each second: a kill right after a record arrived finds them
@@ -127,14 +127,14 @@ def kill_connect_until_it_delivers_again(stack: Chain, pipeline: Pipeline) -> in
     cluster = Cluster(pipeline.kafka)
     for attempt in range(5):
         before = records(cluster)
-        churn(stack, 20 * attempt + 11)
+        churn(chain, 20 * attempt + 11)
         wait(lambda before=before: records(cluster) >= before + 40, "changes in the topics")  # type: ignore[misc]
-        stack.kill("connect")
+        chain.kill("connect")
         require_applied(pipeline, cluster)
         delivered = records(cluster)
-        stack.restart("connect")
-        ConnectClient(stack.connect_url).wait_running("maria", 60)
-        execute(stack, f"INSERT INTO maria_orders (id, name) VALUES ({-attempt}, 'mark')")
+        chain.restart("connect")
+        ConnectClient(chain.connect_url).wait_running("maria", 60)
+        execute(chain, f"INSERT INTO maria_orders (id, name) VALUES ({-attempt}, 'mark')")
         require_equal(pipeline)
         if (again := records(cluster) - delivered - 1) > 40:
             return again
@@ -163,19 +163,19 @@ def require_applied(pipeline: Pipeline, cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("side", ["mysql", "mariadb"])
 def test_only_computed_columns_are_told_to_be_computed(
-    stack: Chain, tmp_path: Path, side: str
+    chain: Chain, tmp_path: Path, side: str
 ) -> None:
     """MySQL calls a column with a default expression DEFAULT_GENERATED, which it is not."""
     execute(
-        stack,
+        chain,
         """CREATE TABLE defaults (id int PRIMARY KEY, made timestamp DEFAULT CURRENT_TIMESTAMP,
              changed datetime(6) DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6),
              twice int GENERATED ALWAYS AS (id * 2) STORED, thrice int AS (id * 3) VIRTUAL)""",
         side=side,
     )
-    with open_database(database(stack, tmp_path, side)) as opened:
+    with open_database(database(chain, tmp_path, side)) as opened:
         columns = opened.columns("shop.defaults")
-    execute(stack, "DROP TABLE defaults", side=side)
+    execute(chain, "DROP TABLE defaults", side=side)
     assert {column.name: column.is_generated for column in columns} == {
         "id": False,
         "made": False,
@@ -185,9 +185,9 @@ def test_only_computed_columns_are_told_to_be_computed(
     }
 
 
-def test_mariadb_prints_every_type_without_loss(stack: Chain, tmp_path: Path) -> None:
+def test_mariadb_prints_every_type_without_loss(chain: Chain, tmp_path: Path) -> None:
     execute(
-        stack,
+        chain,
         """CREATE TABLE odd (`a.b``c%d` bigint unsigned, part int, f float, f4 float(7,4),
              d double, t time(6), y year, z int zerofill, c char(3), fixed binary(3), one bit(1),
              bits bit(10), s set('x','y'), doc json, ts timestamp(6) NULL, flag boolean, u uuid,
@@ -198,11 +198,11 @@ def test_mariadb_prints_every_type_without_loss(stack: Chain, tmp_path: Path) ->
              '2024-06-01 12:00:00.000001', true, '123E4567-e89b-12d3-a456-426655440000', '10.0.0.1',
              '2001:DB8::1')""",
     )
-    with open_database(database(stack, tmp_path, "mariadb")) as opened:
+    with open_database(database(chain, tmp_path, "mariadb")) as opened:
         columns = opened.columns("shop.odd")
         (rows,) = list(opened.rows("shop.odd", columns))
         key = opened.key_columns("shop.odd")
-    execute(stack, "DROP TABLE odd")
+    execute(chain, "DROP TABLE odd")
     kinds = {column.name: column.kind for column in columns if column.kind != "plain"}
     assert kinds == {
         "f": "real",
@@ -223,5 +223,5 @@ def test_mariadb_prints_every_type_without_loss(stack: Chain, tmp_path: Path) ->
     assert key == ("part", "a.b`c%d")
 
 
-def database(stack: Chain, folder: Path, side: str) -> Database:
-    return Database.model_validate(database_of(getattr(stack, side), "shop", folder))
+def database(chain: Chain, folder: Path, side: str) -> Database:
+    return Database.model_validate(database_of(getattr(chain, side), "shop", folder))

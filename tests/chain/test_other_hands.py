@@ -32,7 +32,7 @@ _numbers = itertools.count(1)
 class Source:
     """A source table of thirty rows with a connector and a topic, of one test alone."""
 
-    stack: Chain
+    chain: Chain
     table: str
 
     @property
@@ -49,7 +49,7 @@ class Source:
         return {"topic": self.topic, "target": NAME, "source": source}
 
     def sql(self, *statements: str) -> None:
-        execute(self.stack, "postgres", *(one.format(t=self.table) for one in statements))
+        execute(self.chain, "postgres", *(one.format(t=self.table) for one in statements))
 
     def churn(self, word: str) -> None:
         self.sql(
@@ -60,17 +60,17 @@ class Source:
 
 
 @pytest.fixture
-def source(stack: Chain) -> Iterator[Source]:
-    made = Source(stack, f"hands{next(_numbers)}")
+def source(chain: Chain) -> Iterator[Source]:
+    made = Source(chain, f"hands{next(_numbers)}")
     made.sql(
         "CREATE TABLE {t} (id int PRIMARY KEY, name text)",
         "INSERT INTO {t} SELECT i, 'first' FROM generate_series(1, 30) i",
     )
-    settings = connector(stack, "postgres", made.connector, [f"public.{made.table}"])
-    stack.add_connector(made.connector, settings)
-    wait_for_records(stack, made.topic, 30)
+    settings = connector(chain, "postgres", made.connector, [f"public.{made.table}"])
+    chain.add_connector(made.connector, settings)
+    wait_for_records(chain, made.topic, 30)
     yield made
-    stack.remove_connector(made.connector)
+    chain.remove_connector(made.connector)
 
 
 def other_program(lake: Lake, statement: str) -> None:
@@ -169,7 +169,7 @@ def test_a_backfill_ends_at_its_end_and_is_harmless_at_any_moment_of_its_life(
     report = backfill(pipeline, NAME, spark=lake.spark)
     assert json.loads(files.read(state) or "")["is_done"]
     source.churn("second")
-    wait_for_records(source.stack, source.topic, 30 + 10 + 2 + 1)
+    wait_for_records(source.chain, source.topic, 30 + 10 + 2 + 1)
     report = backfill(pipeline, NAME, spark=lake.spark)
     assert report.exit_code == 0
     require_equal(lake.pipeline({**source.settings, "target": "shop.hands_backfill"}))
@@ -182,8 +182,8 @@ def rows(pipeline: Pipeline, name: str) -> int:
 
 def test_records_of_an_aborted_transaction_are_not_read(source: Source, lake: Lake) -> None:
     copied = f"{source.table}_copied"
-    records = consumed(source.stack, source.topic, 30)
-    servers: dict[str, Any] = {"bootstrap.servers": source.stack.bootstrap_servers}
+    records = consumed(source.chain, source.topic, 30)
+    servers: dict[str, Any] = {"bootstrap.servers": source.chain.bootstrap_servers}
     admin = AdminClient(servers)
     admin.create_topics([NewTopic(copied, 1, 1)])[copied].result(30)
     for count, commits in ((30, False), (29, True)):
@@ -203,9 +203,9 @@ def test_records_of_an_aborted_transaction_are_not_read(source: Source, lake: La
     assert again.run(threading.Event()) == 0, again.queries[0].error
 
 
-def consumed(stack: Chain, topic: str, count: int) -> list[tuple[bytes, bytes]]:
+def consumed(chain: Chain, topic: str, count: int) -> list[tuple[bytes, bytes]]:
     settings: Mapping[str, str | bool] = {
-        "bootstrap.servers": stack.bootstrap_servers,
+        "bootstrap.servers": chain.bootstrap_servers,
         "group.id": "hands",
         "enable.auto.commit": False,
     }
@@ -226,8 +226,8 @@ def test_a_topic_that_is_gone_is_an_error_where_records_of_it_were_applied(
     pipeline = lake.pipeline(source.settings)
     with streaming(pipeline, lake.spark):
         require_equal(pipeline)
-    source.stack.remove_connector(source.connector)
-    admin = AdminClient({"bootstrap.servers": source.stack.bootstrap_servers})
+    source.chain.remove_connector(source.connector)
+    admin = AdminClient({"bootstrap.servers": source.chain.bootstrap_servers})
     admin.delete_topics([source.topic])[source.topic].result(30)
     running = start(pipeline, lake.spark, once=True)
     assert running.run(threading.Event()) == 1

@@ -17,21 +17,21 @@ def events(pipeline: Pipeline) -> list[tuple[str, str, str]]:
     return sorted((row["event_id"], row["aggregate_id"], row["payload"]) for row in rows)
 
 
-def test_events_of_the_outbox_router_are_kept_once(stack: Chain, lake: Lake) -> None:
+def test_events_of_the_outbox_router_are_kept_once(chain: Chain, lake: Lake) -> None:
     name = "outbox"
-    with closing(stack.postgres.connect("shop")) as opened, opened.cursor() as cursor:
+    with closing(chain.postgres.connect("shop")) as opened, opened.cursor() as cursor:
         cursor.execute(
             "CREATE TABLE outbox (id uuid PRIMARY KEY, aggregatetype varchar(40), "
             "aggregateid varchar(40), type varchar(40), payload text)"
         )
         settings = {
-            **stack.postgres_connector(name, "shop", ["public.outbox"], slot=name),
+            **chain.postgres_connector(name, "shop", ["public.outbox"], slot=name),
             "provide.transaction.metadata": "false",
             "transforms": "outbox",
             "transforms.outbox.type": "io.debezium.transforms.outbox.EventRouter",
             "transforms.outbox.table.fields.additional.placement": "type:header:eventType",
         }
-        stack.add_connector(name, settings)
+        chain.add_connector(name, settings)
         cursor.execute(
             "INSERT INTO outbox SELECT gen_random_uuid(), 'order', 'order-' || n % 3, 'placed', "
             "'{\"total\": ' || n || '}' FROM generate_series(1, 20) n"
@@ -39,16 +39,16 @@ def test_events_of_the_outbox_router_are_kept_once(stack: Chain, lake: Lake) -> 
         cursor.execute("SELECT id::text, aggregateid, payload FROM outbox")
         sent = sorted(cursor.fetchall())
         topic = "outbox.event.order"
-        wait_for_records(stack, topic, 20)
+        wait_for_records(chain, topic, 20)
         pipeline = lake.pipeline({"topic": topic, "outbox": True, "target": "shop.order_events"})
         run_once(pipeline, lake.spark)
         assert events(pipeline) == sent
         # The same rows by a connector that begins anew: as after a lost offset, all is sent again.
-        stack.remove_connector(name)
+        chain.remove_connector(name)
         again = {**settings, "slot.name": "outbox_again", "topic.prefix": "outbox_again"}
-        stack.add_connector("outbox_again", again)
-        wait_for_records(stack, topic, 40)
+        chain.add_connector("outbox_again", again)
+        wait_for_records(chain, topic, 40)
     running = run_once(pipeline, lake.spark)
     assert [query.state for query in running.queries] == ["stopped"]
     assert events(pipeline) == sent
-    stack.remove_connector("outbox_again")
+    chain.remove_connector("outbox_again")

@@ -38,9 +38,9 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def sources(stack: Chain) -> Iterator[Chain]:
+def sources(chain: Chain) -> Iterator[Chain]:
     execute(
-        stack,
+        chain,
         "postgres",
         "CREATE TABLE path_customers (id bigint PRIMARY KEY, name text NOT NULL, visits int, "
         "balance numeric(12,2), token uuid, born date, seen timestamp, created timestamptz)",
@@ -49,7 +49,7 @@ def sources(stack: Chain) -> Iterator[Chain]:
         "FROM generate_series(1, 300) i",
     )
     execute(
-        stack,
+        chain,
         "mysql",
         "CREATE TABLE path_lines (order_id int, line smallint, sku varchar(20), "
         "price decimal(10,2), kind enum('a','b'), meta json, raw varbinary(20), "
@@ -60,21 +60,21 @@ def sources(stack: Chain) -> Iterator[Chain]:
             for i in range(100)
         ),
     )
-    settings = connector(stack, "postgres", "path_pg", ["public.path_customers"])
-    stack.add_connector("path_pg", settings)
-    settings = connector(stack, "mysql", "path_my", ["shop.path_lines"], partitions=3)
-    stack.add_connector("path_my", settings)
-    wait_for_records(stack, CUSTOMERS, 300)
-    wait_for_records(stack, LINES, 100)
-    yield stack
-    stack.remove_connector("path_pg")
-    stack.remove_connector("path_my")
+    settings = connector(chain, "postgres", "path_pg", ["public.path_customers"])
+    chain.add_connector("path_pg", settings)
+    settings = connector(chain, "mysql", "path_my", ["shop.path_lines"], partitions=3)
+    chain.add_connector("path_my", settings)
+    wait_for_records(chain, CUSTOMERS, 300)
+    wait_for_records(chain, LINES, 100)
+    yield chain
+    chain.remove_connector("path_pg")
+    chain.remove_connector("path_my")
 
 
-def churn(stack: Chain, first: int) -> None:
+def churn(chain: Chain, first: int) -> None:
     """Updates, deletes, inserts, a key update, delete and reinsert in one transaction, a rollback."""
     execute(
-        stack,
+        chain,
         "postgres",
         f"UPDATE path_customers SET visits = visits + 1 WHERE id BETWEEN {first} AND {first + 20}",
         f"DELETE FROM path_customers WHERE id BETWEEN {first + 21} AND {first + 30}",
@@ -85,7 +85,7 @@ def churn(stack: Chain, first: int) -> None:
         "BEGIN; UPDATE path_customers SET name = 'never'; ROLLBACK",
     )
     execute(
-        stack,
+        chain,
         "mysql",
         f"UPDATE path_lines SET price = price + 1 WHERE order_id > {first % 100}",
         f"DELETE FROM path_lines WHERE order_id = {first % 100 + 1}",

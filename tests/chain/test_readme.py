@@ -31,11 +31,11 @@ def block(language: str, holding: str) -> str:
 
 
 @pytest.fixture
-def here(stack: Chain, tmp_path: Path) -> Path:
+def here(chain: Chain, tmp_path: Path) -> Path:
     """A folder with the README's shop.yaml, its addresses made those of the chain."""
     content = yaml.safe_load(block("yaml", "pipeline: shop"))
-    content["kafka"]["bootstrap_servers"] = stack.bootstrap_servers
-    content["registry"]["url"] = stack.registry_url
+    content["kafka"]["bootstrap_servers"] = chain.bootstrap_servers
+    content["registry"]["url"] = chain.registry_url
     content["catalog"]["uri"] = f"jdbc:sqlite:{tmp_path}/catalog.db"
     content["catalog"]["warehouse"] = f"{tmp_path}/warehouse"
     content["checkpoints"] = f"{tmp_path}/checkpoints"
@@ -50,15 +50,15 @@ def pipeline(here: Path) -> Pipeline:
 
 
 @pytest.fixture
-def customers(stack: Chain, pipeline: Pipeline) -> None:
+def customers(chain: Chain, pipeline: Pipeline) -> None:
     """Six records in the topic."""
-    stack.postgres.create_database("readme")
-    with stack.postgres.connect("readme") as connection:
+    chain.postgres.create_database("readme")
+    with chain.postgres.connect("readme") as connection:
         connection.execute("CREATE TABLE customers (id int PRIMARY KEY, email text)")
         connection.execute("INSERT INTO customers VALUES (1, 'ann@example.com'), (2, 'bo@x.org')")
         tables = ["public.customers"]
-        settings = stack.postgres_connector("readme_pg", "readme", tables, slot="readme")
-        stack.add_connector("readme_pg", settings)
+        settings = chain.postgres_connector("readme_pg", "readme", tables, slot="readme")
+        chain.add_connector("readme_pg", settings)
         wait_for(pipeline, 2)
         connection.execute("UPDATE customers SET email = 'ann@example.org' WHERE id = 1")
         connection.execute("DELETE FROM customers WHERE id = 2")

@@ -77,9 +77,9 @@ COPIED = (  # as gh-ost and pt-online-schema-change do it
 
 
 @pytest.fixture(scope="module")
-def sources(stack: Chain) -> Iterator[Chain]:
+def sources(chain: Chain) -> Iterator[Chain]:
     execute(
-        stack,
+        chain,
         "postgres",
         "CREATE TABLE sc_items (id int PRIMARY KEY, changes int, note text, seen timestamp(3), gone int)",
         "INSERT INTO sc_items SELECT i, 0, 'note ' || i, timestamp '2020-01-01' + i * interval '1.001 s', i "
@@ -88,36 +88,36 @@ def sources(stack: Chain) -> Iterator[Chain]:
         "INSERT INTO sc_typed SELECT i, i, i + 0.25 FROM generate_series(1, 20) i",
     )
     execute(
-        stack,
+        chain,
         "mysql",
         "CREATE TABLE sc_lines (id int PRIMARY KEY, changes int, label varchar(20), at datetime(3))",
         "INSERT INTO sc_lines VALUES "
         + ", ".join(f"({i}, 0, 'label {i}', '2020-01-01 10:00:00.123')" for i in range(1, 51)),
     )
-    execute(stack, "postgres", *MADE)
-    execute(stack, "mysql", *MADE, "CREATE TABLE sc_copied LIKE sc_added")
-    execute(stack, "mysql", "INSERT INTO sc_copied SELECT * FROM sc_added")
+    execute(chain, "postgres", *MADE)
+    execute(chain, "mysql", *MADE, "CREATE TABLE sc_copied LIKE sc_added")
+    execute(chain, "mysql", "INSERT INTO sc_copied SELECT * FROM sc_added")
     tables = ["public.sc_items", "public.sc_typed", "public.sc_added"]
     lines = ["shop.sc_lines", "shop.sc_added", "shop.sc_copied"]
-    stack.add_connector("sc_pg", stack.postgres_connector("sc_pg", "shop", tables, slot="sc_pg"))
-    stack.add_connector("sc_my", stack.mysql_connector("sc_my", "shop", lines))
-    wait_for_records(stack, ITEMS, 50)
-    wait_for_records(stack, TYPED, 20)
-    wait_for_records(stack, LINES, 50)
-    yield stack
-    stack.remove_connector("sc_pg")
-    stack.remove_connector("sc_my")
+    chain.add_connector("sc_pg", chain.postgres_connector("sc_pg", "shop", tables, slot="sc_pg"))
+    chain.add_connector("sc_my", chain.mysql_connector("sc_my", "shop", lines))
+    wait_for_records(chain, ITEMS, 50)
+    wait_for_records(chain, TYPED, 20)
+    wait_for_records(chain, LINES, 50)
+    yield chain
+    chain.remove_connector("sc_pg")
+    chain.remove_connector("sc_my")
 
 
 @contextmanager
-def traffic(stack: Chain) -> Iterator[Callable[[], int]]:
+def traffic(chain: Chain) -> Iterator[Callable[[], int]]:
     """Rows that change in both databases all the while, by columns that no ALTER touches."""
     stop, rounds = threading.Event(), [0]
 
     def run() -> None:
         with (
-            closing(stack.postgres.connect("shop")) as left,
-            closing(stack.mysql.connect("shop")) as right,
+            closing(chain.postgres.connect("shop")) as left,
+            closing(chain.mysql.connect("shop")) as right,
         ):
             while not stop.wait(0.02):
                 key = rounds[0] % 50 + 1
@@ -140,9 +140,9 @@ def field_ids(pipeline: Pipeline, target: str) -> dict[str, int]:
     return {} if table is None else {f.name: f.field_id for f in table.schema().fields}
 
 
-def alter(stack: Chain) -> None:
+def alter(chain: Chain) -> None:
     execute(
-        stack,
+        chain,
         "postgres",
         "ALTER TABLE sc_items RENAME COLUMN note TO remark",
         "ALTER TABLE sc_items ALTER COLUMN seen TYPE timestamp(6), DROP COLUMN gone, ADD COLUMN new date",
@@ -152,7 +152,7 @@ def alter(stack: Chain) -> None:
         "UPDATE sc_typed SET price = price + 0.0001 WHERE id <= 5",
     )
     execute(
-        stack,
+        chain,
         "mysql",
         "ALTER TABLE sc_lines CHANGE label tag varchar(30), MODIFY changes bigint, MODIFY at datetime(6)",
         "UPDATE sc_lines SET tag = 'new', at = '2020-01-01 10:00:00.123456', "
@@ -206,20 +206,20 @@ def expected_typed() -> list[tuple[object, ...]]:
 
 
 def test_a_schema_the_registry_refuses_is_explained_by_check_and_its_remedy_helps(
-    stack: Chain, lake: Lake
+    chain: Chain, lake: Lake
 ) -> None:
     execute(
-        stack,
+        chain,
         "postgres",
         "CREATE TABLE sc_refused (id int PRIMARY KEY, grade int DEFAULT 3)",
         "INSERT INTO sc_refused SELECT i, i FROM generate_series(1, 5) i",
     )
-    settings = stack.postgres_connector("sc_no", "shop", ["public.sc_refused"], slot="sc_no")
-    stack.add_connector("sc_no", settings)
+    settings = chain.postgres_connector("sc_no", "shop", ["public.sc_refused"], slot="sc_no")
+    chain.add_connector("sc_no", settings)
     try:
-        wait_for_records(stack, REFUSED, 5)
+        wait_for_records(chain, REFUSED, 5)
         table = {"topic": REFUSED, "source": {"database": "postgres", "table": "public.sc_refused"}}
-        pipeline = lake.pipeline(table, connect={"url": stack.connect_url})
+        pipeline = lake.pipeline(table, connect={"url": chain.connect_url})
         before = findings(lake)
         assert ("connector sc_no", "ok") in [(one.where, one.level) for one in before]
         assert [one.where for one in before if one.level == "warning" and "NULL" in one.saw] == [
@@ -227,7 +227,7 @@ def test_a_schema_the_registry_refuses_is_explained_by_check_and_its_remedy_help
         ]
 
         execute(
-            stack,
+            chain,
             "postgres",
             "ALTER TABLE sc_refused ADD COLUMN must int NOT NULL DEFAULT 1",
             "ALTER TABLE sc_refused ALTER COLUMN must DROP DEFAULT",
@@ -242,17 +242,17 @@ def test_a_schema_the_registry_refuses_is_explained_by_check_and_its_remedy_help
         )
         assert "compatibility level BACKWARD" in found.saw
 
-        with let_through(stack):
+        with let_through(chain):
             restart = (
-                f"{stack.connect_url}/connectors/sc_no/restart?includeTasks=true&onlyFailed=true"
+                f"{chain.connect_url}/connectors/sc_no/restart?includeTasks=true&onlyFailed=true"
             )
             assert httpx2.post(restart).status_code < 300
-            wait_for_records(stack, REFUSED, 10)
+            wait_for_records(chain, REFUSED, 10)
         assert failed(lake) == []
         with streaming(pipeline, lake.spark):
             require_equal(pipeline)
     finally:
-        stack.remove_connector("sc_no")
+        chain.remove_connector("sc_no")
 
 
 def findings(lake: Lake) -> list[Finding]:

@@ -36,16 +36,16 @@ class Shop:
 
 
 @pytest.fixture
-def shop(stack: Chain, request: pytest.FixtureRequest) -> Iterator[Shop]:
+def shop(chain: Chain, request: pytest.FixtureRequest) -> Iterator[Shop]:
     name = f"shop_{zlib.crc32(request.node.name.encode())}"
-    stack.postgres.create_database(name)
-    stack.mysql.create_database(name)
-    shop = Shop(partial(stack.postgres.connect, name), partial(stack.mysql.connect, name))
+    chain.postgres.create_database(name)
+    chain.mysql.create_database(name)
+    shop = Shop(partial(chain.postgres.connect, name), partial(chain.mysql.connect, name))
     create(shop.postgres, shop.mysql)
     yield shop
-    with closing(stack.postgres.connect()) as connection:
+    with closing(chain.postgres.connect()) as connection:
         connection.execute(f"DROP DATABASE {name}")
-    with closing(stack.mysql.connect()) as opened, opened.cursor() as cursor:
+    with closing(chain.mysql.connect()) as opened, opened.cursor() as cursor:
         cursor.execute(f"DROP DATABASE {name}")
 
 

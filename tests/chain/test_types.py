@@ -25,13 +25,13 @@ from tests.chain.source_types import MODES, Mode, created, inserted, tables_of
 STAND_INS = ("hstore", "ltree", "citext", "geometry", "geography")
 
 
-def run(stack: Chain, server: str, *statements: str) -> None:
+def run(chain: Chain, server: str, *statements: str) -> None:
     if server == "postgres":
-        with stack.postgres.connect("shop") as connection:
+        with chain.postgres.connect("shop") as connection:
             for statement in statements:
                 connection.execute(statement.encode())
         return
-    opened = stack.mysql.connect("shop")
+    opened = chain.mysql.connect("shop")
     with opened, opened.cursor() as cursor:
         cursor.execute("SET SESSION time_zone = '+00:00'")
         for statement in statements:
@@ -48,10 +48,10 @@ def stand_in(name: str) -> list[str]:
     ]
 
 
-def fill(stack: Chain, first_id: int) -> None:
+def fill(chain: Chain, first_id: int) -> None:
     for server in ("postgres", "mysql"):
         for table, columns in tables_of(server).items():
-            run(stack, server, *inserted(table, columns, first_id))
+            run(chain, server, *inserted(table, columns, first_id))
 
 
 def topic(mode: Mode, table: str) -> str:
@@ -59,9 +59,9 @@ def topic(mode: Mode, table: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def sources(stack: Chain) -> Iterator[Chain]:
+def sources(chain: Chain) -> Iterator[Chain]:
     run(
-        stack,
+        chain,
         "postgres",
         "CREATE EXTENSION vector",
         "CREATE TYPE mood AS ENUM ('sad', 'ok', 'it''s \"x\"')",
@@ -69,29 +69,29 @@ def sources(stack: Chain) -> Iterator[Chain]:
         *(statement for name in STAND_INS for statement in stand_in(name)),
     )
     for server in ("postgres", "mysql"):
-        run(stack, server, *(created(*table) for table in tables_of(server).items()))
-    fill(stack, 0)
+        run(chain, server, *(created(*table) for table in tables_of(server).items()))
+    fill(chain, 0)
     for mode in MODES:
-        stack.add_connector(mode.name, settings_of(stack, mode))
-    for mode in MODES:
-        for table in mode.tables:
-            wait_for_records(stack, topic(mode, table), 3)
-    fill(stack, 10)
+        chain.add_connector(mode.name, settings_of(chain, mode))
     for mode in MODES:
         for table in mode.tables:
-            wait_for_records(stack, topic(mode, table), 6)
-    yield stack
+            wait_for_records(chain, topic(mode, table), 3)
+    fill(chain, 10)
     for mode in MODES:
-        stack.remove_connector(mode.name)
+        for table in mode.tables:
+            wait_for_records(chain, topic(mode, table), 6)
+    yield chain
+    for mode in MODES:
+        chain.remove_connector(mode.name)
 
 
-def settings_of(stack: Chain, mode: Mode) -> dict[str, str]:
+def settings_of(chain: Chain, mode: Mode) -> dict[str, str]:
     if mode.server == "postgres":
         names = [f"public.{table}" for table in mode.tables]
-        settings = stack.postgres_connector(mode.name, "shop", names, slot=mode.name)
+        settings = chain.postgres_connector(mode.name, "shop", names, slot=mode.name)
     else:
         names = [f"shop.{table}" for table in mode.tables]
-        settings = stack.mysql_connector(mode.name, "shop", names)
+        settings = chain.mysql_connector(mode.name, "shop", names)
     return settings | dict(mode.settings)
 
 
@@ -154,31 +154,31 @@ LARGE_MODES = (
 
 
 def send_large(
-    stack: Chain, table: str, columns: Mapping[str, tuple[str, str]], modes: Sequence[Mode]
+    chain: Chain, table: str, columns: Mapping[str, tuple[str, str]], modes: Sequence[Mode]
 ) -> None:
     """A row of large values, then an update that leaves them alone, through connectors in these modes."""
     kinds = ", ".join(f"{name} {kind}" for name, (kind, _) in columns.items())
     external = ", ".join(f"ALTER {name} SET STORAGE EXTERNAL" for name in columns)
     values = ", ".join(value for _, value in columns.values())
     run(
-        stack,
+        chain,
         "postgres",
         f"CREATE TABLE {table} (id int PRIMARY KEY, n int, {kinds})",
         f"ALTER TABLE {table} {external}",
         *(f"CREATE PUBLICATION {mode.name} FOR TABLE {table}" for mode in modes),
     )
     for mode in modes:
-        settings = settings_of(stack, mode) | {"snapshot.mode": "no_data"}
-        stack.add_connector(mode.name, settings)
+        settings = settings_of(chain, mode) | {"snapshot.mode": "no_data"}
+        chain.add_connector(mode.name, settings)
     run(
-        stack,
+        chain,
         "postgres",
         f"INSERT INTO {table} VALUES (1, 1, {values})",
         f"UPDATE {table} SET n = 2",
     )
     for mode in modes:
-        wait_for_records(stack, topic(mode, table), 2)
-        stack.remove_connector(mode.name)
+        wait_for_records(chain, topic(mode, table), 2)
+        chain.remove_connector(mode.name)
 
 
 def test_a_large_value_that_did_not_change_is_known_in_each_of_its_forms(

@@ -27,10 +27,10 @@ def printed(database: SourceDatabase, table: str) -> list[tuple[Any, ...]]:
 
 
 def test_postgresql_prints_every_type_without_loss(
-    stack: Chain, databases: Mapping[str, Database]
+    chain: Chain, databases: Mapping[str, Database]
 ) -> None:
     execute(
-        stack,
+        chain,
         "postgres",
         "CREATE DOMAIN short_time AS time(3)",
         "CREATE DOMAIN shift AS short_time",
@@ -68,10 +68,10 @@ def test_postgresql_prints_every_type_without_loss(
 
 
 def test_mysql_prints_every_type_without_loss(
-    stack: Chain, databases: Mapping[str, Database]
+    chain: Chain, databases: Mapping[str, Database]
 ) -> None:
     execute(
-        stack,
+        chain,
         "mysql",
         """CREATE TABLE odd (`a.b``c%d` bigint unsigned, part int, f float, f4 float(7,4),
              d double, t time(6), y year, z int zerofill, c char(3), fixed binary(3), one bit(1),
@@ -101,12 +101,12 @@ def test_mysql_prints_every_type_without_loss(
 
 @pytest.mark.parametrize(("side", "schema"), [("postgres", "public"), ("mysql", NAME)])
 def test_one_open_database_shows_one_state(
-    stack: Chain, databases: Mapping[str, Database], side: str, schema: str
+    chain: Chain, databases: Mapping[str, Database], side: str, schema: str
 ) -> None:
-    execute(stack, side, "CREATE TABLE still (id int PRIMARY KEY)", "INSERT INTO still VALUES (1)")
+    execute(chain, side, "CREATE TABLE still (id int PRIMARY KEY)", "INSERT INTO still VALUES (1)")
     with open_database(databases[side]) as database:
         before = printed(database, f"{schema}.still")
-        execute(stack, side, "INSERT INTO still VALUES (2)")
+        execute(chain, side, "INSERT INTO still VALUES (2)")
         assert printed(database, f"{schema}.still") == before == [("1",)]
 
 
@@ -125,10 +125,10 @@ def test_a_source_that_is_not_there_says_what_is_wrong(
 
 @pytest.mark.parametrize("side", ["mysql", "mariadb"])
 def test_mysql_columns_that_this_user_may_not_see_are_no_columns_that_are_not_there(
-    stack: Chain, databases: Mapping[str, Database], side: str
+    chain: Chain, databases: Mapping[str, Database], side: str
 ) -> None:
     execute(
-        stack,
+        chain,
         side,
         "CREATE TABLE partly (id int PRIMARY KEY, v text, secret text)",
         "CREATE USER IF NOT EXISTS partly_reader",
@@ -147,10 +147,10 @@ def test_mysql_columns_that_this_user_may_not_see_are_no_columns_that_are_not_th
     ["GRANT SELECT (id) ON guarded TO guarded_reader", "GRANT SELECT ON guarded TO guarded_reader"],
 )
 def test_postgresql_rows_or_columns_that_this_user_may_not_see_are_an_error(
-    stack: Chain, databases: Mapping[str, Database], grant: str
+    chain: Chain, databases: Mapping[str, Database], grant: str
 ) -> None:
     execute(
-        stack,
+        chain,
         "postgres",
         "DROP TABLE IF EXISTS guarded",
         "DROP ROLE IF EXISTS guarded_reader",
@@ -170,12 +170,12 @@ def test_postgresql_rows_or_columns_that_this_user_may_not_see_are_an_error(
 
 
 def test_of_two_tables_that_differ_in_case_each_has_its_own_columns(
-    stack: Chain, databases: Mapping[str, Database]
+    chain: Chain, databases: Mapping[str, Database]
 ) -> None:
     for side, schema in (("postgres", "public"), ("mysql", NAME), ("mariadb", NAME)):
         quote = '"' if side == "postgres" else "`"
         execute(
-            stack,
+            chain,
             side,
             f"CREATE TABLE {quote}Twin{quote} (id int PRIMARY KEY, a int)",
             "CREATE TABLE twin (key_ int PRIMARY KEY, b int, c int)",

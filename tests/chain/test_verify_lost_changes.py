@@ -36,26 +36,26 @@ SIDES = {"ev": "postgres"}
 
 
 @pytest.fixture(scope="module")
-def execute(stack: Chain) -> Iterator[Callable[..., list[Any]]]:
+def execute(chain: Chain) -> Iterator[Callable[..., list[Any]]]:
     def run(side: str, *statements: str) -> list[Any]:
-        server: Any = getattr(stack, side)
+        server: Any = getattr(chain, side)
         with closing(server.connect(NAME)) as connection, connection.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
             return list(cursor.fetchall()) if cursor.description else []
 
-    for server in (stack.postgres, stack.mysql):
+    for server in (chain.postgres, chain.mysql):
         server.create_database(NAME)
     yield run
-    with closing(stack.postgres.connect()) as connection:
+    with closing(chain.postgres.connect()) as connection:
         connection.execute(f"DROP DATABASE {NAME}")
-    with closing(stack.mysql.connect()) as opened, opened.cursor() as cursor:
+    with closing(chain.mysql.connect()) as opened, opened.cursor() as cursor:
         cursor.execute(f"DROP DATABASE {NAME}")
 
 
 @pytest.fixture
 def copied(
-    execute: Callable[..., list[Any]], stack: Chain, tmp_path: Path
+    execute: Callable[..., list[Any]], chain: Chain, tmp_path: Path
 ) -> Iterator[Callable[..., Pipeline]]:
     catalog = SqlCatalog(
         "lake", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/warehouse"
@@ -76,21 +76,21 @@ def copied(
             catalog.create_table(f"copy.{name}", schema).append(
                 pa.Table.from_pylist(written, schema=schema.as_arrow())
             )
-        return _pipeline(stack, tmp_path, names)
+        return _pipeline(chain, tmp_path, names)
 
     yield copy
     catalog.close()
 
 
-def _pipeline(stack: Chain, folder: Path, names: tuple[str, ...]) -> Pipeline:
+def _pipeline(chain: Chain, folder: Path, names: tuple[str, ...]) -> Pipeline:
     return Pipeline.model_validate(
         {
             "name": "copy",
-            **surroundings_of(stack, folder, "lake"),
+            **surroundings_of(chain, folder, "lake"),
             "defaults": {"namespace": "copy"},
             "databases": {
-                "postgres": database_of(stack.postgres, NAME, folder),
-                "mysql": database_of(stack.mysql, NAME, folder),
+                "postgres": database_of(chain.postgres, NAME, folder),
+                "mysql": database_of(chain.mysql, NAME, folder),
             },
             "tables": [
                 {

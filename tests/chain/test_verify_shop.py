@@ -111,17 +111,17 @@ ICEBERG: dict[str, dict[str, IcebergType]] = {
 
 @pytest.fixture(scope="module")
 def shop(
-    stack: Chain, databases: dict[str, Database], tmp_path_factory: pytest.TempPathFactory
+    chain: Chain, databases: dict[str, Database], tmp_path_factory: pytest.TempPathFactory
 ) -> Pipeline:
-    connects = (partial(stack.postgres.connect, NAME), partial(stack.mysql.connect, NAME))
+    connects = (partial(chain.postgres.connect, NAME), partial(chain.mysql.connect, NAME))
     create(*connects)
     Traffic(7, *connects, alter_after=1_000).run(events=3_000)
     folder = tmp_path_factory.mktemp("lake")
-    write_tables(stack, folder)
+    write_tables(chain, folder)
     return Pipeline.model_validate(
         {
             "name": "shop",
-            **surroundings_of(stack, folder, "lake"),
+            **surroundings_of(chain, folder, "lake"),
             "defaults": {"namespace": "shop"},
             "databases": databases,
             "tables": [
@@ -139,7 +139,7 @@ def shop(
     )
 
 
-def write_tables(stack: Chain, folder: Path) -> None:
+def write_tables(chain: Chain, folder: Path) -> None:
     catalog = SqlCatalog(
         "lake", uri=f"sqlite:///{folder}/catalog.db", warehouse=f"file://{folder}/warehouse"
     )
@@ -152,7 +152,7 @@ def write_tables(stack: Chain, folder: Path) -> None:
         ]
         keys = [field.field_id for field in fields if field.name in table.key]
         schema = Schema(*fields, identifier_field_ids=keys)
-        part: Any = getattr(stack, table.side)
+        part: Any = getattr(chain, table.side)
         with closing(part.connect(NAME)) as connection, connection.cursor() as cursor:
             # A FLOAT is read as the double it stands for: MySQL prints six digits of it.
             names = ["rating * 1e0" if name == "rating" else name for name in types]
@@ -195,11 +195,11 @@ def test_all_tables_of_the_shop_equal_their_copies(shop: Pipeline) -> None:
     ],
 )
 def test_a_change_of_any_column_is_found_by_key_and_column(
-    stack: Chain, shop: Pipeline, table: str, statement: str
+    chain: Chain, shop: Pipeline, table: str, statement: str
 ) -> None:
     side = next(each.side for each in TABLES if each.name == table)
     for column, value in CHANGED[table].items():
-        execute(stack, side, statement.format(f"{column} = {value}"), database=NAME)
+        execute(chain, side, statement.format(f"{column} = {value}"), database=NAME)
     (found,) = verify(shop, [f"shop.{table}"])
     (difference,) = found.differences
     assert difference.kind == "different"

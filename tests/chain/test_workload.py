@@ -22,13 +22,13 @@ KILL_EVERY_S = 18.0  # each kill comes after 9 to 27 s
 
 
 def test_tables_equal_their_sources_after_random_workloads_on_all_databases(
-    stack: Chain, spark: SparkSession, tmp_path: Path
+    chain: Chain, spark: SparkSession, tmp_path: Path
 ) -> None:
     """CDC_SINK_SEED in the environment replays the statements of a run."""
     seed = int(os.environ.get("CDC_SINK_SEED", random.SystemRandom().randrange(10**6)))
     print(f"workload: CDC_SINK_SEED={seed}", file=sys.stderr)
     runs = [
-        Run(stack, tmp_path / name, Play(name, seed, "default"), say=lambda line: print(line))
+        Run(chain, tmp_path / name, Play(name, seed, "default"), say=lambda line: print(line))
         for name in get_args(Database)
     ]
     outcomes = go_together(runs, spark, SECONDS, kill_every_s=KILL_EVERY_S)

@@ -28,16 +28,16 @@ def inserted(id_: int) -> tuple[str, str]:
 
 
 def test_a_zero_date_arrives_as_null_or_as_the_epoch_and_verify_finds_it(
-    stack: Chain, lake: Lake
+    chain: Chain, lake: Lake
 ) -> None:
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
-    run(stack, "mysql", ZERO, f"CREATE TABLE {TABLE} (id int PRIMARY KEY, {columns})")
-    run(stack, "mysql", *inserted(1))
-    stack.add_connector(MODE.name, settings_of(stack, MODE))
-    wait_for_records(stack, topic(MODE, TABLE), 1)
-    run(stack, "mysql", *inserted(2))
-    wait_for_records(stack, topic(MODE, TABLE), 2)
-    stack.remove_connector(MODE.name)
+    run(chain, "mysql", ZERO, f"CREATE TABLE {TABLE} (id int PRIMARY KEY, {columns})")
+    run(chain, "mysql", *inserted(1))
+    chain.add_connector(MODE.name, settings_of(chain, MODE))
+    wait_for_records(chain, topic(MODE, TABLE), 1)
+    run(chain, "mysql", *inserted(2))
+    wait_for_records(chain, topic(MODE, TABLE), 2)
+    chain.remove_connector(MODE.name)
     pipeline = lake.pipeline(
         {
             "topic": topic(MODE, TABLE),

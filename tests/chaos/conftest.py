@@ -15,14 +15,14 @@ from tests.chaos.readings import Readings
 
 
 @pytest.fixture(scope="package")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    with Chain(tmp_path_factory.mktemp("stack")) as running:
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    with Chain(tmp_path_factory.mktemp("chain")) as running:
         yield running
 
 
 @pytest.fixture(scope="package")
 def history(
-    request: pytest.FixtureRequest, stack: Chain, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, chain: Chain, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[History]:
     """CDC_SINK_SEED in the environment replays the traffic and the instants of a run.
 
@@ -30,7 +30,7 @@ def history(
     """
     seed = int(os.environ.get("CDC_SINK_SEED", random.SystemRandom().randrange(10**6)))
     print(f"chaos: CDC_SINK_SEED={seed}", file=sys.stderr)
-    history = History.begin(stack, tmp_path_factory.mktemp("history"), seed)
+    history = History.begin(chain, tmp_path_factory.mktemp("history"), seed)
     try:
         yield history
         if not (history.is_settled or request.session.testsfailed):

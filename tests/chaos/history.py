@@ -42,7 +42,7 @@ def _nothing() -> None:
 class History:
     """The pipeline, its servers and its driver, if one runs now."""
 
-    stack: Chain
+    chain: Chain
     folder: Path
     seed: int
     pipeline: Pipeline
@@ -59,20 +59,20 @@ class History:
     is_settled: bool = False  # nothing was done since all tables were compared
 
     @classmethod
-    def begin(cls, stack: Chain, folder: Path, seed: int) -> History:
+    def begin(cls, chain: Chain, folder: Path, seed: int) -> History:
         """Make the shop with its first rows, its connectors and the configuration; no driver yet."""
-        stack.postgres.create_database(NAME)
-        stack.mysql.create_database(NAME)
-        create(*connects(stack))
+        chain.postgres.create_database(NAME)
+        chain.mysql.create_database(NAME)
+        create(*connects(chain))
         config = folder / "shop.yaml"
-        config.write_text(yaml.safe_dump(config_of(stack, folder)))
-        crowd = Traffic(seed, *connects(stack))
-        history = cls(stack, folder, seed, load_config(config), [crowd])
+        config.write_text(yaml.safe_dump(config_of(chain, folder)))
+        crowd = Traffic(seed, *connects(chain))
+        history = cls(chain, folder, seed, load_config(config), [crowd])
         history.execute(*DDL)
         crowd.run(events=FIRST_CHANGES)
         history.connect("shop_pg", [f"public.{name}" for name in captured("postgres")])
         tables = [f"{NAME}.{name}" for name in captured("mysql")]
-        stack.add_connector("shop_my", stack.mysql_connector("shop_my", NAME, tables, partitions=2))
+        chain.add_connector("shop_my", chain.mysql_connector("shop_my", NAME, tables, partitions=2))
         history.rehearse()
         return history
 
@@ -80,7 +80,7 @@ class History:
         """Run a driver of its own to the end, so that all others find their classes loaded."""
         folder = self.folder / "rehearsal"
         folder.mkdir()
-        config = config_of(self.stack, folder)
+        config = config_of(self.chain, folder)
         first = config["tables"][0] | {"max_records_per_batch": 5}
         file = folder / "shop.yaml"
         file.write_text(yaml.safe_dump(config | {"tables": [first]}))
@@ -120,14 +120,14 @@ class History:
 
     def connect(self, prefix: str, tables: list[str]) -> None:
         """Add a connector for tables in PostgreSQL, and wait until it runs."""
-        settings = self.stack.postgres_connector(prefix, NAME, tables, slot=prefix, partitions=2)
-        self.stack.add_connector(prefix, settings)
+        settings = self.chain.postgres_connector(prefix, NAME, tables, slot=prefix, partitions=2)
+        self.chain.add_connector(prefix, settings)
         self.connectors.append(prefix)
 
     def execute(self, *statements: str) -> None:
         """Run statements in PostgreSQL, each a transaction."""
         self.is_settled = False
-        with closing(self.stack.postgres.connect(NAME)) as connection:
+        with closing(self.chain.postgres.connect(NAME)) as connection:
             for statement in statements:
                 connection.execute(statement)
 
@@ -286,7 +286,7 @@ class History:
 
     def alter_tables(self) -> None:
         """Let a second crowd in, which alters three tables first and fills the new columns."""
-        crowd = Traffic(self.seed, *connects(self.stack), alter_after=0, lane=1)
+        crowd = Traffic(self.seed, *connects(self.chain), alter_after=0, lane=1)
         crowd.run(events=200)
         self.traffics.append(crowd)
         if self.is_open:

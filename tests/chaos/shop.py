@@ -32,9 +32,9 @@ def name_of(table: str) -> str:
     return f"{NAME}.{table}"
 
 
-def connects(stack: Chain) -> tuple[Connect, Connect]:
+def connects(chain: Chain) -> tuple[Connect, Connect]:
     """How the shop's people reach the two databases."""
-    return partial(stack.postgres.connect, NAME), partial(stack.mysql.connect, NAME)
+    return partial(chain.postgres.connect, NAME), partial(chain.mysql.connect, NAME)
 
 
 def captured(side: str) -> list[str]:
@@ -43,17 +43,17 @@ def captured(side: str) -> list[str]:
     return [*of_shop, PARCELS, READINGS] if side == "postgres" else of_shop
 
 
-def config_of(stack: Chain, folder: Path) -> dict[str, Any]:
+def config_of(chain: Chain, folder: Path) -> dict[str, Any]:
     """The configuration, with everything that it writes in this folder."""
     password = folder / "password"
-    password.write_text(stack.mysql.password)
+    password.write_text(chain.mysql.password)
     side = {"postgres": ("shop_pg.public", "public"), "mysql": (f"shop_my.{NAME}", NAME)}
     tables = [(name, *side[at], at) for at in ("postgres", "mysql") for name in captured(at)]
     tables.append((VISITS, "late_pg.public", "public", "postgres"))
     return {
         "pipeline": NAME,
-        "kafka": {"bootstrap_servers": stack.bootstrap_servers},
-        "registry": {"url": stack.registry_url},
+        "kafka": {"bootstrap_servers": chain.bootstrap_servers},
+        "registry": {"url": chain.registry_url},
         "catalog": {
             "type": "jdbc",
             "uri": f"jdbc:sqlite:{folder}/catalog.db",
@@ -78,17 +78,17 @@ def config_of(stack: Chain, folder: Path) -> dict[str, Any]:
         "databases": {
             "postgres": {
                 "type": "postgresql",
-                "host": stack.postgres.host,
-                "port": stack.postgres.port,
+                "host": chain.postgres.host,
+                "port": chain.postgres.port,
                 "database": NAME,
-                "user": stack.postgres.user,
+                "user": chain.postgres.user,
             },
             "mysql": {
                 "type": "mysql",
-                "host": stack.mysql.host,
-                "port": stack.mysql.port,
+                "host": chain.mysql.host,
+                "port": chain.mysql.port,
                 "database": NAME,
-                "user": stack.mysql.user,
+                "user": chain.mysql.user,
                 "password": {"file": str(password)},
             },
         },

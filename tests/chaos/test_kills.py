@@ -160,7 +160,7 @@ def test_connect_killed_in_the_initial_snapshot_and_the_driver_at_the_new_table(
         "UPDATE visits SET seconds = -1 WHERE id % 7 = 0",
         "INSERT INTO visits VALUES (-1, 'while Connect was down', 0)",
     )
-    history.stack.restart("connect")
+    history.chain.restart("connect")
     wait_until(
         "the whole of visits",
         lambda: records_in(history.pipeline, topic) > delivered + VISITS_ROWS - GONE,
@@ -185,7 +185,7 @@ def _cut_snapshot_short(history: History, topic: str) -> Callable[[], None]:
             lambda: records_in(history.pipeline, topic) > 500,
             history.tell,
         )
-        history.stack.kill("connect")
+        history.chain.kill("connect")
 
     return cut
 
@@ -196,8 +196,8 @@ def test_connect_killed_while_streaming_redelivers_and_nothing_changes(history: 
     for _ in range(CONNECT_KILLS):
         history.live()
         history.more_batches(driver, 3)
-        history.stack.kill("connect")
-        history.stack.restart("connect")
+        history.chain.kill("connect")
+        history.chain.restart("connect")
         _wait_connectors(history)
         history.settle()
         if _redelivered(driver) > before:
@@ -213,15 +213,15 @@ def _redelivered(driver: Driver) -> int:
 def test_broker_killed_under_traffic_is_survived_without_a_restart(history: History) -> None:
     driver = history.keep_applying()
     history.more_batches(driver, 2)
-    history.stack.kill("kafka")
-    history.stack.restart("kafka")
+    history.chain.kill("kafka")
+    history.chain.restart("kafka")
     history.more_batches(driver, 6)
     history.settle()
     assert history.driver is driver
 
 
 def _wait_connectors(history: History) -> None:
-    connect = ConnectClient(history.stack.connect_url)
+    connect = ConnectClient(history.chain.connect_url)
     for name in history.connectors:
         connect.wait_running(name, 120)
 

@@ -116,7 +116,7 @@ def test_updates_deletes_and_tombstones_are_applied_and_a_value_left_out_stays(
     topic.send(Event("u", row(1, name=UNAVAILABLE, n=7), (2, 1)))
     topic.send(Event("d", row(2), (2, 2)))
     topic.tombstone(row(2))
-    # What half of a pair is looked for in must not cost a stack frame per character.
+    # What half of a pair is looked for in must not cost a chain frame per character.
     slashes = "\\" * 30_001 + "uD800"
     topic.send(Event("c", row(3, name=slashes), (2, 3)))
     writer.write(2)

@@ -135,7 +135,7 @@ def test_a_kept_port_in_use_is_a_config_error_with_a_way_out(tmp_path: Path) -> 
     with socket.create_server((HOST, 0)) as other:
         port = other.getsockname()[1]
         kept_in.write_text(json.dumps({"kafka": port}))
-        with pytest.raises(ConfigError, match=f"stack: kafka: port {port}, .* is in use"):
+        with pytest.raises(ConfigError, match=f"chain: kafka: port {port}, .* is in use"):
             choose_ports(["kafka"], kept_in)
 
 
@@ -189,7 +189,7 @@ def test_connectors_say_how_their_topics_are_made() -> None:
 def test_parts_that_can_not_work_are_refused_before_anything_starts(
     tmp_path: Path, parts: tuple[str, ...]
 ) -> None:
-    with pytest.raises(ConfigError, match="stack: parts"):
+    with pytest.raises(ConfigError, match="chain: parts"):
         Chain(tmp_path / "work", parts=parts)
     assert not (tmp_path / "work").exists()
 

@@ -63,7 +63,7 @@ def test_somebody_elses_folder_is_left_alone(folder: DemoFolder) -> None:
 
 def test_a_folder_whose_chain_runs_is_left_alone(folder: DemoFolder) -> None:
     folder.take().close()
-    with lock_workdir(folder.stack), pytest.raises(ConfigError, match="stack down --workdir"):
+    with lock_workdir(folder.chain), pytest.raises(ConfigError, match="chain down --workdir"):
         folder.take()
 
 
@@ -107,14 +107,14 @@ def test_an_unknown_lag_is_not_still() -> None:
 def test_the_last_screen_says_how_to_bring_the_chain_back(folder: DemoFolder) -> None:
     text = closing(folder)
     assert "6 Iceberg tables, 99 rows, every one equal to its source." in text
-    assert f"cdc-sink stack up --detach --workdir {folder.stack}" in text
+    assert f"cdc-sink chain up --detach --workdir {folder.chain}" in text
     assert "Ctrl-C" not in text
 
 
 def test_the_last_screen_of_a_kept_chain_says_how_to_change_the_shop(folder: DemoFolder) -> None:
     text = closing(folder, is_kept=True)
     assert "host=127.0.0.1 port=5432 user=postgres dbname=shop" in text
-    assert text.endswith("Stack and pipeline go on until you press Ctrl-C.")
+    assert text.endswith("Chain and pipeline go on until you press Ctrl-C.")
 
 
 def test_the_last_screen_does_not_call_a_difference_equal(folder: DemoFolder) -> None:

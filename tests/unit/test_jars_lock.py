@@ -16,9 +16,9 @@ from cdc_sink.demo.chain.services import CHAIN, EVERYTHING, jar_groups
 from cdc_sink.errors import ConfigError
 from cdc_sink.jars.ivy import Artifact, Request, render_ivy
 from cdc_sink.jars.jars import (
+    CHAIN_GROUPS,
     LOCK_FILE,
     MARIADB_GROUPS,
-    STACK_GROUPS,
     LockedJar,
     fetch_locked,
     read_lock,
@@ -26,7 +26,7 @@ from cdc_sink.jars.jars import (
 )
 from cdc_sink.jars.java import parse_java_version, require_java
 
-ALL_GROUPS = ("spark", "aws", "postgresql", *STACK_GROUPS, *MARIADB_GROUPS)
+ALL_GROUPS = ("spark", "aws", "postgresql", *CHAIN_GROUPS, *MARIADB_GROUPS)
 
 
 def locked(content: bytes) -> LockedJar:
@@ -98,11 +98,11 @@ def test_files_of_one_name_are_one_file() -> None:
 
 
 def test_the_aws_bundle_is_fetched_only_when_asked_for() -> None:
-    assert "aws" not in {line.group for line in read_lock(LOCK_FILE, "spark", "stack")}
+    assert "aws" not in {line.group for line in read_lock(LOCK_FILE, "spark", "chain")}
 
 
 def test_mariadb_is_fetched_only_when_asked_for() -> None:
-    groups = {line.group for line in read_lock(LOCK_FILE, "spark", "stack")}
+    groups = {line.group for line in read_lock(LOCK_FILE, "spark", "chain")}
     assert groups.isdisjoint(MARIADB_GROUPS)
     assert not groups.isdisjoint(jar_groups(CHAIN))
     assert set(jar_groups(CHAIN)).isdisjoint(MARIADB_GROUPS)
@@ -110,7 +110,7 @@ def test_mariadb_is_fetched_only_when_asked_for() -> None:
 
 
 def test_an_unknown_group_is_a_config_error_that_lists_the_known() -> None:
-    with pytest.raises(ConfigError, match=r"sparc.*expected.*spark, stack"):
+    with pytest.raises(ConfigError, match=r"sparc.*expected aws, chain, .*spark"):
         read_lock(LOCK_FILE, "sparc")
 
 

@@ -48,9 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(play: Play, folder: Path, asked: argparse.Namespace) -> Outcome:
     parts = (_PARTS[play.database], "kafka", "registry", "connect")
-    with Chain(folder / "stack", parts=parts) as stack:
+    with Chain(folder / "chain", parts=parts) as chain:
         run = Run(
-            stack,
+            chain,
             folder / "lake",
             play,
             say=_say,

@@ -37,7 +37,7 @@ class Calm:
 
     def outcome(self) -> Outcome:
         """Wait, mend, compare."""
-        self._run.stack.restart("connect")
+        self._run.chain.restart("connect")
         self._go_on_until_decided()
         letters = self._replayed()
         if letters:

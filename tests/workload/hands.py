@@ -85,9 +85,9 @@ class Hands:
     def __init__(self, run: Run, driver: Driver, kinds: Sequence[str], every_s: float) -> None:
         self.run, self.driver, self.every_s = run, driver, every_s
         self.cluster = Cluster(run.pipeline.kafka)
-        self.topics = TopicHands(run.stack.bootstrap_servers, self.cluster)
+        self.topics = TopicHands(run.chain.bootstrap_servers, self.cluster)
         self.tables = TableHands(driver.spark, run.pipeline)
-        self.source = SourceHands(run.stack, run.name, run.connector(), run.connect)
+        self.source = SourceHands(run.chain, run.name, run.connector(), run.connect)
         self.draws = Draws(run.play.seed, kinds, sorted(run.player.tables))
         self.drawn: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()

@@ -48,7 +48,7 @@ _PARTITIONS = 2
 class Kills:
     """Connect, killed at instants that a seed stands for, and started again."""
 
-    stack: Chain
+    chain: Chain
     seed: int
     every_s: float
     say: Callable[[str], None]
@@ -60,17 +60,17 @@ class Kills:
         wait_s = self.every_s * (0.5 + draw.random())
         threading.Event().wait(min(wait_s, left_s))
         if wait_s < left_s:
-            self.stack.kill("connect")
+            self.chain.kill("connect")
             self.count += 1
             self.say(f"Connect killed, {left_s - wait_s:.0f} s left")
-            self.stack.restart("connect")
+            self.chain.restart("connect")
 
 
 @dataclass
 class Run:
     """One workload on a running chain. `name` is the database's, the connector's and the lake's."""
 
-    stack: Chain
+    chain: Chain
     folder: Path
     play: Play
     say: Callable[[str], None] = print
@@ -98,7 +98,7 @@ class Run:
     @property
     def _server(self) -> Any:
         names = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mariadb"}
-        return getattr(self.stack, names[self.play.database])
+        return getattr(self.chain, names[self.play.database])
 
     @property
     def _schema(self) -> str:
@@ -118,7 +118,7 @@ class Run:
             (outcome,) = go_together([self], spark, seconds, kill_every_s=kill_every_s)
             return outcome
         self.play_for(FIRST_S, alters=False)
-        with let_through(self.stack), self.listened_to(spark) as driver:
+        with let_through(self.chain), self.listened_to(spark) as driver:
             hands = Hands(self, driver, kinds, hand_every_s)
             hands.await_tables()
             self.play_for(seconds, alters=True, meanwhile=hands.step)
@@ -130,13 +130,13 @@ class Run:
         """The connector and the pipeline, while the block runs; the connector stays after a failure."""
         use_catalog(spark, self.pipeline.catalog)
         driver = Driver(spark)
-        self.stack.add_connector(self.name, self.connector())
+        self.chain.add_connector(self.name, self.connector())
         driver.start(self.pipeline)
         try:
             yield driver
         finally:
             driver.stop()
-        self.stack.remove_connector(self.name)
+        self.chain.remove_connector(self.name)
 
     def play_for(
         self, seconds: float, *, alters: bool, meanwhile: Callable[[float], None] | None = None
@@ -172,7 +172,7 @@ class Run:
     def _stops(self, driver: Driver) -> tuple[str, ...]:
         failed = [
             f"{self.name}: {part} FAILED: {trace}"
-            for one in ConnectClient(self.stack.connect_url).connectors(is_judged)
+            for one in ConnectClient(self.chain.connect_url).connectors(is_judged)
             if one.name == self.name
             for part, trace in one.failed.items()
         ]
@@ -207,16 +207,16 @@ class Run:
     def connector(self) -> dict[str, str]:
         tables = [f"{self._schema}.{name}" for name in (*self.player.tables, _MARKS)]
         if self.play.database == "postgresql":
-            return self.stack.postgres_connector(
+            return self.chain.postgres_connector(
                 self.name, self.name, tables, slot=self.name, partitions=_PARTITIONS
             )
-        settings = {"mysql": self.stack.mysql_connector, "mariadb": self.stack.mariadb_connector}
+        settings = {"mysql": self.chain.mysql_connector, "mariadb": self.chain.mariadb_connector}
         return settings[self.play.database](self.name, self.name, tables, partitions=_PARTITIONS)
 
     def _settings(self) -> Mapping[str, object]:
         return {
             "pipeline": self.name,
-            **surroundings_of(self.stack, self.folder, self.name),
+            **surroundings_of(self.chain, self.folder, self.name),
             "defaults": {
                 "namespace": self.name,
                 "buckets": 2,
@@ -240,11 +240,11 @@ def go_together(
 ) -> list[Outcome]:
     """Play on several databases of one chain at once, then compare each."""
     first = runs[0]
-    kills = Kills(first.stack, first.play.seed, kill_every_s, first.say)
+    kills = Kills(first.chain, first.play.seed, kill_every_s, first.say)
     _play_for(runs, FIRST_S, alters=False)
     # PostgreSQL's connector, started anew, sends a type from before an ALTER again, with the NULLs that the
     # column takes now: a schema that was never registered, and that BACKWARD refuses.
-    with let_through(first.stack), ExitStack() as listening:
+    with let_through(first.chain), ExitStack() as listening:
         drivers = [listening.enter_context(run.listened_to(spark)) for run in runs]
         _play_for(runs, seconds, alters=True, meanwhile=kills.step)
         for run in runs:

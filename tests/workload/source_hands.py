@@ -25,15 +25,15 @@ class SourceHands:
     """What others do to one connector. `connect` opens a connection to its database."""
 
     def __init__(
-        self, stack: Chain, name: str, settings: Mapping[str, str], connect: Callable[[], Any]
+        self, chain: Chain, name: str, settings: Mapping[str, str], connect: Callable[[], Any]
     ) -> None:
-        self._stack, self._name, self._settings = stack, name, settings
+        self._chain, self._name, self._settings = chain, name, settings
         self._open = connect
 
     def kill(self) -> str:
         """Kill Connect and start it again."""
-        self._stack.kill("connect")
-        self._stack.restart("connect")
+        self._chain.kill("connect")
+        self._chain.restart("connect")
         return "killed"
 
     def forget(self, draw: random.Random) -> str:
@@ -63,25 +63,25 @@ class SourceHands:
         until = time.monotonic() + _SNAPSHOT_S
         while (end := _end(cluster, topic)) <= before and time.monotonic() < until:
             threading.Event().wait(0.01)
-        self._stack.kill("connect")
+        self._chain.kill("connect")
         threading.Event().wait(draw.choice((0.0, 2.0)))
-        self._stack.restart("connect")
+        self._chain.restart("connect")
         return f"{told}, killed after {end - before} records of {topic}"
 
     def route_otherwise(self) -> str:
         """Let the connector spread its records in turns, until it is made anew the next time."""
         partitioner = "org.apache.kafka.clients.producer.RoundRobinPartitioner"
         settings = {**self._settings, "producer.override.partitioner.class": partitioner}
-        self._stack.add_connector(self._name, settings, limit_s=LIMIT_S)
+        self._chain.add_connector(self._name, settings, limit_s=LIMIT_S)
         return "records are spread in turns"
 
     def rebuild_registry(self, draw: random.Random) -> str:
         """Lose the registry's schemas; what is registered from now on gets other ids."""
-        self._stack.kill("registry")
-        for file in (self._stack.workdir / "registry").glob("schemas*"):
+        self._chain.kill("registry")
+        for file in (self._chain.workdir / "registry").glob("schemas*"):
             file.unlink()
-        self._stack.restart("registry")
-        registry, first = self._stack.registry_url, draw.randrange(20)
+        self._chain.restart("registry")
+        registry, first = self._chain.registry_url, draw.randrange(20)
         httpx2.put(f"{registry}/config", json={"compatibility": "NONE"}).raise_for_status()
         for number in range(first):
             schema = {"type": "record", "name": f"Other{number}", "fields": []}
@@ -93,12 +93,12 @@ class SourceHands:
 
     def begin(self) -> None:
         """Make the connector, and return when it runs."""
-        self._stack.add_connector(self._name, self._settings, limit_s=LIMIT_S)
+        self._chain.add_connector(self._name, self._settings, limit_s=LIMIT_S)
 
     def heal(self) -> str:
         """Restart what FAILED of the connector, as the manual says; what failed, or nothing."""
         try:
-            status = ConnectClient(self._stack.connect_url).status(self._name) or {}
+            status = ConnectClient(self._chain.connect_url).status(self._name) or {}
         except CdcSinkError:
             return ""
         failed = [part for part, state in status.items() if state == "FAILED"]
@@ -125,7 +125,7 @@ class SourceHands:
 
     def _ask_with(self, verb: str, path: str, body: Mapping[str, str] | None) -> None:
         """Ask Connect until it agrees: it refuses while a connector is about to stop."""
-        url = f"{self._stack.connect_url}/connectors/{self._name}{path}"
+        url = f"{self._chain.connect_url}/connectors/{self._name}{path}"
         until = time.monotonic() + LIMIT_S
         while True:
             try:

@@ -38,7 +38,7 @@ FIRST_KILL_S, LAST_KILL_S = 15.0, 40.0
 class Load:
     """A program that fills its tables, and one that changes them for some seconds."""
 
-    stack: Chain
+    chain: Chain
     database: str
     rows: int
 
@@ -60,12 +60,12 @@ class Load:
 
     @property
     def _pgbench(self) -> tuple[str, ...]:
-        server = self.stack.postgres
+        server = self.chain.postgres
         return f"--host={server.host}", f"--port={server.port}", f"--username={server.user}"
 
     @property
     def _sysbench(self) -> tuple[str, ...]:
-        server = self.stack.mysql
+        server = self.chain.mysql
         given = {
             "host": server.host, "port": server.port, "user": server.user,
             "password": server.password, "db": NAME,
@@ -86,7 +86,7 @@ class Load:
     def _environment(self) -> dict[str, str]:
         path = "/usr/local/bin:/usr/bin:/bin"
         if self.database == "postgresql":
-            return {"PATH": path, "PGPASSWORD": self.stack.postgres.password}
+            return {"PATH": path, "PGPASSWORD": self.chain.postgres.password}
         return {"PATH": path}
 
 
@@ -95,21 +95,21 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="standard-"))
     part = "postgres" if asked.database == "postgresql" else "mysql"
-    with Chain(folder / "stack", parts=(part, "kafka", "registry", "connect")) as stack:
-        getattr(stack, part).create_database(NAME)
-        load = Load(stack, asked.database, asked.rows)
+    with Chain(folder / "chain", parts=(part, "kafka", "registry", "connect")) as chain:
+        getattr(chain, part).create_database(NAME)
+        load = Load(chain, asked.database, asked.rows)
         load.fill()
         tables = PGBENCH if asked.database == "postgresql" else SYSBENCH
         schema = "public" if asked.database == "postgresql" else NAME
         named = [f"{schema}.{name}" for name in tables]
         settings = (
-            stack.postgres_connector(NAME, NAME, named, slot=NAME, partitions=2)
+            chain.postgres_connector(NAME, NAME, named, slot=NAME, partitions=2)
             if asked.database == "postgresql"
-            else stack.mysql_connector(NAME, NAME, named, partitions=2)
+            else chain.mysql_connector(NAME, NAME, named, partitions=2)
         )
-        stack.add_connector(NAME, settings)
+        chain.add_connector(NAME, settings)
         config = folder / "pipeline.yaml"
-        config.write_text(yaml.safe_dump(_settings(stack, folder, part, named)))
+        config.write_text(yaml.safe_dump(_settings(chain, folder, part, named)))
         pipeline = load_config(config)
         kills = _play(load, asked, config, folder)
         print(f"driver killed {kills} times", flush=True)
@@ -158,13 +158,13 @@ def _driver(config: Path, folder: Path, number: int) -> Driver:
     return Driver(folder / f"driver{number}.log", folder / "classes.jsa", "run", str(config))
 
 
-def _settings(stack: Chain, folder: Path, part: str, tables: list[str]) -> dict[str, object]:
-    server = getattr(stack, part)
+def _settings(chain: Chain, folder: Path, part: str, tables: list[str]) -> dict[str, object]:
+    server = getattr(chain, part)
     (folder / "password").write_text(server.password)
     return {
         "pipeline": NAME,
-        "kafka": {"bootstrap_servers": stack.bootstrap_servers},
-        "registry": {"url": stack.registry_url},
+        "kafka": {"bootstrap_servers": chain.bootstrap_servers},
+        "registry": {"url": chain.registry_url},
         "catalog": {
             "name": NAME,
             "type": "jdbc",

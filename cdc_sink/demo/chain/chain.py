@@ -113,7 +113,7 @@ class Chain:
         except BaseException:
             self._end(orderly=False)
             raise
-        self._say(f"stack: up after {time.monotonic() - started:.1f} s in {self.workdir}")
+        self._say(f"chain: up after {time.monotonic() - started:.1f} s in {self.workdir}")
 
     def stop(self) -> None:
         """Stop every part in order, Connect before its broker. Idempotent."""
@@ -239,7 +239,7 @@ class Chain:
     def _part(self, name: str) -> Service:
         if name not in self._parts:
             raise ConfigError(
-                f"stack: {name}",
+                f"chain: {name}",
                 f"this chain has no such part, only: {', '.join(self._parts)}",
                 data="nothing was done",
                 remedy="ask for it with Chain(..., parts=...)",
@@ -291,13 +291,13 @@ class Chain:
                     raise self._processes[name].failure(f"it ended with exit code {code}")
                 if self._parts[name].is_ready():
                     waiting.remove(name)
-                    self._say(f"stack: {name} ready after {time.monotonic() - started:.1f} s")
+                    self._say(f"chain: {name} ready after {time.monotonic() - started:.1f} s")
                     spoken = time.monotonic()
             if waiting and time.monotonic() - started > self._limit_s:
                 saw = f"it was not ready after {self._limit_s:g} s"
                 raise self._processes[waiting[0]].failure(saw)
             if waiting and time.monotonic() - spoken > _TALK_EVERY_S:
-                self._say(f"stack: waiting for {', '.join(waiting)}")
+                self._say(f"chain: waiting for {', '.join(waiting)}")
                 spoken = time.monotonic()
             time.sleep(_POLL_S)
 
@@ -344,7 +344,7 @@ def _require_platform() -> None:
     seen = f"{platform.system()} {platform.machine()}"
     if seen != "Linux x86_64":
         raise ConfigError(
-            "stack",
+            "chain",
             f"this is {seen}, and the servers of the chain are programs for Linux x86_64",
             data="nothing was started",
             remedy="run it there, or use servers of your own",

@@ -17,7 +17,7 @@ from cdc_sink.demo.chain.hosting.workdir import ChainState, is_in_use, read_stat
 from cdc_sink.errors import CdcSinkError, ConfigError, UnavailableError
 
 STOP_LIMIT_S = 90.0
-_LOG = "stack.log"
+_LOG = "chain.log"
 _POLL_S = 0.2  # the other process says what it does in a file and a lock
 _WATCH_S = 1.0  # any part may end, and each is asked
 
@@ -29,13 +29,13 @@ def serve(workdir: Path, parts: Sequence[str]) -> None:
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with Chain(workdir, parts=parts) as stack:
-            _print_endpoints(stack)
+        with Chain(workdir, parts=parts) as chain:
+            _print_endpoints(chain)
             while True:
-                stack.require_running()
+                chain.require_running()
                 time.sleep(_WATCH_S)
     except KeyboardInterrupt:
-        print("stack: stopped", file=sys.stderr)
+        print("chain: stopped", file=sys.stderr)
 
 
 def start_detached(workdir: Path, parts: Sequence[str]) -> ChainState:
@@ -66,7 +66,7 @@ def stop_detached(workdir: Path) -> bool:
     state = read_state(workdir)
     if state is None:
         raise UnavailableError(
-            f"stack: {workdir}",
+            f"chain: {workdir}",
             "the chain is just being started or stopped",
             data="nothing was done",
             remedy="ask again in a minute",
@@ -76,7 +76,7 @@ def stop_detached(workdir: Path) -> bool:
     while is_in_use(workdir):
         if time.monotonic() > until:
             raise UnavailableError(
-                f"stack: {workdir}",
+                f"chain: {workdir}",
                 f"process {state.owner_pid} still runs after {STOP_LIMIT_S:g} s",
                 data="it was asked to stop",
                 remedy=f"kill -9 {state.owner_pid}, which ends every part as well",
@@ -101,8 +101,8 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _print_endpoints(stack: Chain) -> None:
-    state = read_state(stack.workdir)
+def _print_endpoints(chain: Chain) -> None:
+    state = read_state(chain.workdir)
     for name, part in state.parts.items() if state else ():
         print(f"{name:16} {part.endpoint}", flush=True)
 
@@ -129,7 +129,7 @@ def _not_up(workdir: Path, code: int | None) -> CdcSinkError:
     kind = ConfigError if code == ConfigError.exit_code else UnavailableError
     saw = "it did not come up in time" if code is None else f"it ended with exit code {code}"
     log = workdir / _LOG
-    return kind(f"stack: {workdir}", saw, data="nothing runs", remedy=f"read {log}")
+    return kind(f"chain: {workdir}", saw, data="nothing runs", remedy=f"read {log}")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def require_known(parts: Sequence[str]) -> tuple[str, ...]:
     if unknown or lonely:
         saw = f"unknown: {', '.join(unknown)}" if unknown else "connect needs kafka and registry"
         raise ConfigError(
-            "stack: parts",
+            "chain: parts",
             saw,
             data="nothing was started",
             remedy=f"choose from {', '.join(EVERYTHING)}",

@@ -1,7 +1,7 @@
 """A sample shop over both databases, and people who use it.
 
-    create(stack.postgres_of_shop, stack.mysql_of_shop)
-    traffic = Traffic(7, stack.postgres_of_shop, stack.mysql_of_shop, alter_after=5_000)
+    create(chain.postgres_of_shop, chain.mysql_of_shop)
+    traffic = Traffic(7, chain.postgres_of_shop, chain.mysql_of_shop, alter_after=5_000)
     traffic.run(events=10_000, rate=500)
 
 The rules this file owns: which statements are sent depends on the seed and on how many were sent
@@ -354,9 +354,9 @@ class Traffic:
 
     def _send(self, *, events: int | None, seconds: float | None, rate: float | None) -> None:
         began, first = time.monotonic(), self.total
-        with ExitStack() as stack:
+        with ExitStack() as opened:
             connections = {
-                side: stack.enter_context(closing(connect()))
+                side: opened.enter_context(closing(connect()))
                 for side, connect in self._connects.items()
             }
             while not self._stopped.is_set():

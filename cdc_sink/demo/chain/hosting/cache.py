@@ -29,7 +29,7 @@ _MARIADB_NEEDED = re.compile(
 
 def keep(name: str, build: Callable[[Path], None]) -> Path:
     """Return the folder `name` of the cache; `build` fills it when it is not there yet."""
-    place = cache_folder() / "stack" / name
+    place = cache_folder() / "chain" / name
     if place.exists():
         return place
     place.parent.mkdir(parents=True, exist_ok=True)

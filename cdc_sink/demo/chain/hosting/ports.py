@@ -27,7 +27,7 @@ def choose_ports(names: Iterable[str], kept_in: Path) -> dict[str, int]:
             ports[name] = _free_port(set(ports.values()))
         elif not is_free(ports[name]):
             raise ConfigError(
-                f"stack: {name}",
+                f"chain: {name}",
                 f"port {ports[name]}, kept in {kept_in}, is in use",
                 data="nothing was started",
                 remedy="stop the program that uses it, or use another work folder",

@@ -97,7 +97,7 @@ class Process:
         """Describe what went wrong with the end of the log."""
         last = " | ".join(self.last_lines(4)) or "empty"
         return UnavailableError(
-            f"stack: {self.name}",
+            f"chain: {self.name}",
             f"{saw}; its log ends: {last}",
             data="every part was stopped",
             remedy=f"read {self.log}",
@@ -125,7 +125,7 @@ def run_kept(name: str, launch: Launch, *, limit_s: float = 300) -> None:
             ended = "did not end in time" if code is None else f"ended with exit code {code}"
             program = Path(launch.command[0]).name
             raise UnavailableError(
-                f"stack: {name}",
+                f"chain: {name}",
                 f"{program} {ended}: {' | '.join(running.last_lines(4))}",
                 data="nothing was started",
                 remedy="mend what it says",

@@ -16,7 +16,7 @@ from typing import IO
 from cdc_sink.demo.chain.hosting.process import rss_bytes
 from cdc_sink.errors import ConfigError
 
-_STATE_FILE = "stack.json"
+_STATE_FILE = "chain.json"
 _POLL_S = 0.05
 
 
@@ -63,10 +63,10 @@ def lock_workdir(workdir: Path, *, limit_s: float = 5) -> IO[str]:
         if time.monotonic() > until:
             lock.close()
             raise ConfigError(
-                f"stack: {workdir}",
+                f"chain: {workdir}",
                 "another chain runs in this work folder",
                 data="nothing was started",
-                remedy="use that one, stop it with `cdc-sink stack down`, or take another folder",
+                remedy="use that one, stop it with `cdc-sink chain down`, or take another folder",
             )
         time.sleep(_POLL_S)
     return lock

@@ -79,7 +79,7 @@ def require_libraries() -> None:
     for library, package in _LIBRARIES.items():
         if not loads(library):
             raise ConfigError(
-                "stack: mariadb",
+                "chain: mariadb",
                 f"the library {library} is missing",
                 data="nothing was started",
                 remedy=f"run `apt-get install {package}` as root",

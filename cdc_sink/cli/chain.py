@@ -1,4 +1,4 @@
-"""`cdc-sink stack up|status|down`: the embedded chain, a playground on this machine."""
+"""`cdc-sink chain up|status|down`: the embedded chain, a playground on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app = typer.Typer(
 Workdir = Annotated[
     Path,
     typer.Option(
-        envvar="CDC_SINK_STACK_DIR",
+        envvar="CDC_SINK_CHAIN_DIR",
         help="The work folder: data, logs and ports; the same folder again continues.",
     ),
 ]
@@ -33,7 +33,7 @@ Workdir = Annotated[
 
 @app.command()
 def up(
-    workdir: Workdir = Path(".cdc-sink/stack"),
+    workdir: Workdir = Path(".cdc-sink/chain"),
     part: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,7 +62,7 @@ def up(
 
 @app.command()
 def status(
-    workdir: Workdir = Path(".cdc-sink/stack"),
+    workdir: Workdir = Path(".cdc-sink/chain"),
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show what runs in the work folder, where, and with how much memory. Read-only.
@@ -81,7 +81,7 @@ def status(
 
 
 @app.command()
-def down(workdir: Workdir = Path(".cdc-sink/stack")) -> None:
+def down(workdir: Workdir = Path(".cdc-sink/chain")) -> None:
     """Stop the chain of the work folder in order; its data stay.
 
     Exit code: 0 fine, also when it was down already; 3 it does not stop.

@@ -22,7 +22,7 @@ import pytest
 from confluent_kafka import Consumer
 from typer.testing import CliRunner
 
-from cdc_sink.cli.stack import app
+from cdc_sink.cli.chain import app
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.demo.chain.hosting.keeper import descendants
 from cdc_sink.demo.chain.hosting.ports import HOST
@@ -50,11 +50,11 @@ def read_registry(url: str, *, post: dict[str, str] | None = None) -> Any:
         return json.load(answer)
 
 
-def first_change(stack: Chain, topic: str) -> dict[str, Any]:
+def first_change(chain: Chain, topic: str) -> dict[str, Any]:
     """Read the first record of a topic and decode it by the writer schema of its own id."""
     consumer = Consumer(
         {
-            "bootstrap.servers": stack.bootstrap_servers,
+            "bootstrap.servers": chain.bootstrap_servers,
             "group.id": f"first_change_{topic}",
             "auto.offset.reset": "earliest",
         }
@@ -65,80 +65,80 @@ def first_change(stack: Chain, topic: str) -> dict[str, Any]:
         while time.monotonic() < until:
             record = consumer.poll(1)
             if record is not None and record.error() is None:
-                return decode(stack, record.value())
+                return decode(chain, record.value())
     finally:
         consumer.close()
     raise AssertionError(f"no record in {topic} after {LIMIT_S} s")
 
 
-def decode(stack: Chain, value: bytes | None) -> dict[str, Any]:
+def decode(chain: Chain, value: bytes | None) -> dict[str, Any]:
     assert value is not None
     assert value[0] == 0
     schema_id = int.from_bytes(value[1:5], "big")
-    answer = read_registry(f"{stack.registry_url}/schemas/ids/{schema_id}")
+    answer = read_registry(f"{chain.registry_url}/schemas/ids/{schema_id}")
     schema = fastavro.parse_schema(json.loads(answer["schema"]))
     decoded = fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None)
     assert isinstance(decoded, dict)
     return decoded
 
 
-def test_a_row_in_postgres_arrives_as_an_avro_change_event(stack: Chain) -> None:
-    stack.postgres.create_database("life")
-    with stack.postgres.connect("life") as connection:
+def test_a_row_in_postgres_arrives_as_an_avro_change_event(chain: Chain) -> None:
+    chain.postgres.create_database("life")
+    with chain.postgres.connect("life") as connection:
         connection.execute("CREATE TABLE paintings (id int PRIMARY KEY, title text)")
         connection.execute("INSERT INTO paintings VALUES (7, 'Café Terrace')")
-    settings = stack.postgres_connector("life_pg", "life", ["public.paintings"], slot="life")
-    stack.add_connector("life_pg", settings)
-    change = first_change(stack, "life_pg.public.paintings")
+    settings = chain.postgres_connector("life_pg", "life", ["public.paintings"], slot="life")
+    chain.add_connector("life_pg", settings)
+    change = first_change(chain, "life_pg.public.paintings")
     assert (change["op"], change["after"]) == ("r", {"id": 7, "title": "Café Terrace"})
 
 
 @pytest.mark.parametrize("side", ["mysql", "mariadb"])
-def test_a_row_in_a_binlog_arrives_as_an_avro_change_event(stack: Chain, side: str) -> None:
-    server: MySql = getattr(stack, side)
+def test_a_row_in_a_binlog_arrives_as_an_avro_change_event(chain: Chain, side: str) -> None:
+    server: MySql = getattr(chain, side)
     server.create_database("life")
     with server.connect("life") as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE paintings (id int PRIMARY KEY, title text CHARSET utf8mb4)")
         cursor.execute("INSERT INTO paintings VALUES (7, 'Café Terrace')")
-    settings_of = stack.mysql_connector if side == "mysql" else stack.mariadb_connector
-    stack.add_connector(f"life_{side}", settings_of(f"life_{side}", "life", ["life.paintings"]))
-    change = first_change(stack, f"life_{side}.life.paintings")
+    settings_of = chain.mysql_connector if side == "mysql" else chain.mariadb_connector
+    chain.add_connector(f"life_{side}", settings_of(f"life_{side}", "life", ["life.paintings"]))
+    change = first_change(chain, f"life_{side}.life.paintings")
     assert (change["op"], change["after"]) == ("r", {"id": 7, "title": "Café Terrace"})
     assert change["source"]["connector"] == side
 
 
-def test_a_refused_connector_is_a_config_error(stack: Chain) -> None:
+def test_a_refused_connector_is_a_config_error(chain: Chain) -> None:
     with pytest.raises(ConfigError, match="refuses the connector's settings"):
-        stack.add_connector("nonsense", {"connector.class": "no.such.Connector"}, limit_s=10)
+        chain.add_connector("nonsense", {"connector.class": "no.such.Connector"}, limit_s=10)
 
 
-def test_the_chain_fits_into_three_gigabytes(stack: Chain) -> None:
-    state = read_state(stack.workdir)
+def test_the_chain_fits_into_three_gigabytes(chain: Chain) -> None:
+    state = read_state(chain.workdir)
     assert state is not None
     assert sum(part.rss_bytes() for part in state.parts.values()) < 3 * 2**30
 
 
 def test_killed_parts_come_back_with_port_and_data(tmp_path: Path) -> None:
     schema = {"schema": '{"type": "string"}'}
-    with Chain(tmp_path, parts=("postgres", "mysql", "mariadb", "registry")) as stack:
-        servers = (stack.postgres, stack.mysql, stack.mariadb)
-        ports_before = (*(server.port for server in servers), stack.registry_url)
-        with stack.postgres.connect() as connection:
+    with Chain(tmp_path, parts=("postgres", "mysql", "mariadb", "registry")) as chain:
+        servers = (chain.postgres, chain.mysql, chain.mariadb)
+        ports_before = (*(server.port for server in servers), chain.registry_url)
+        with chain.postgres.connect() as connection:
             connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
-        stack.mysql.create_database("kept")
-        stack.mariadb.create_database("kept")
-        known = read_registry(f"{stack.registry_url}/subjects/kept/versions", post=schema)
+        chain.mysql.create_database("kept")
+        chain.mariadb.create_database("kept")
+        known = read_registry(f"{chain.registry_url}/subjects/kept/versions", post=schema)
         for part in ("postgres", "mysql", "mariadb", "registry"):
-            stack.kill(part)
+            chain.kill(part)
             with pytest.raises(UnavailableError, match="exit code 137"):
-                stack.require_running()
-            stack.restart(part)
-        assert (*(server.port for server in servers), stack.registry_url) == ports_before
-        with stack.postgres.connect() as connection:
+                chain.require_running()
+            chain.restart(part)
+        assert (*(server.port for server in servers), chain.registry_url) == ports_before
+        with chain.postgres.connect() as connection:
             assert connection.execute("SELECT one FROM kept").fetchall() == [(1,)]
-        stack.mysql.connect("kept").close()
-        stack.mariadb.connect("kept").close()
-        found = read_registry(f"{stack.registry_url}/schemas/ids/{known['id']}")
+        chain.mysql.connect("kept").close()
+        chain.mariadb.connect("kept").close()
+        found = read_registry(f"{chain.registry_url}/schemas/ids/{known['id']}")
         assert found["schema"] == schema["schema"]
 
 
@@ -182,22 +182,22 @@ def test_a_work_folder_can_be_used_again_right_after_a_kill(tmp_path: Path) -> N
     with playground(tmp_path) as process:
         process.kill()
         process.wait()
-    with Chain(tmp_path, parts=SOME_PARTS) as stack:
-        stack.postgres.connect().close()
+    with Chain(tmp_path, parts=SOME_PARTS) as chain:
+        chain.postgres.connect().close()
 
 
 def test_a_server_that_ends_at_its_start_is_named_and_nothing_stays(tmp_path: Path) -> None:
     (tmp_path / "kafka" / "data").mkdir(parents=True)  # was never formatted
-    stack = Chain(tmp_path, parts=SOME_PARTS)
-    with pytest.raises(UnavailableError, match=r"stack: kafka: it ended .*log ends: .*meta"):
-        stack.start()
+    chain = Chain(tmp_path, parts=SOME_PARTS)
+    with pytest.raises(UnavailableError, match=r"chain: kafka: it ended .*log ends: .*meta"):
+        chain.start()
     assert not is_in_use(tmp_path)
 
 
 def test_a_server_that_is_too_slow_is_named_and_nothing_stays(tmp_path: Path) -> None:
-    stack = Chain(tmp_path, parts=("registry",), limit_s=0.3)
-    with pytest.raises(UnavailableError, match=r"stack: registry: it was not ready after 0\.3 s"):
-        stack.start()
+    chain = Chain(tmp_path, parts=("registry",), limit_s=0.3)
+    with pytest.raises(UnavailableError, match=r"chain: registry: it was not ready after 0\.3 s"):
+        chain.start()
     assert not is_in_use(tmp_path)
 
 
@@ -205,7 +205,7 @@ def test_a_port_in_use_is_a_sentence(tmp_path: Path) -> None:
     with socket.create_server((HOST, 0)) as other:
         port = other.getsockname()[1]
         (tmp_path / "ports.json").write_text(json.dumps({"postgres": port}))
-        with pytest.raises(ConfigError, match=f"stack: postgres: port {port}, .*, is in use"):
+        with pytest.raises(ConfigError, match=f"chain: postgres: port {port}, .*, is in use"):
             Chain(tmp_path, parts=("postgres",)).start()
     assert not is_in_use(tmp_path)
 
