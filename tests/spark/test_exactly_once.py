@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from debezium import ITEMS, Event, Topic, item
 from lake import Lake, Writer
+from put_back import put_back, snapshot_id
 
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import CommitConflictError, StateError
@@ -19,20 +20,26 @@ from cdc_sink.table.schema.policy import TableMode
 CREATED = [Event("c", item(n, "first"), (1, n)) for n in range(1, 4)]
 
 
-def stocked(lake: Lake, name: str) -> Writer:
-    """Three rows in partition 0, one in partition 1, written by one batch."""
+@pytest.fixture(scope="module")
+def prepared(lake: Lake) -> tuple[Writer, int]:
+    """Three rows in partition 0, one in partition 1, written by one batch; and its table snapshot."""
     topic = Topic(ITEMS)
     topic.send_all(CREATED)
     topic.send(Event("c", item(4, "other partition"), (1, 9)), partition=1)
-    writer = lake.writer(name, topic)
+    writer = lake.writer("exactly_once", topic)
     writer.write()
-    return writer
+    return writer, snapshot_id(writer)
+
+
+@pytest.fixture
+def writer(prepared: tuple[Writer, int]) -> Writer:
+    """A driver of the same table as it was, whatever another test did with it."""
+    return put_back(*prepared)
 
 
 def test_a_replay_whole_or_in_part_changes_nothing_and_makes_no_table_snapshot(
-    lake: Lake, name: str
+    writer: Writer,
 ) -> None:
-    writer = stocked(lake, name)
     first = writer.table.current_snapshot()
     writer.write()
     assert writer.table.current_snapshot() == first
@@ -54,8 +61,7 @@ def test_a_replay_whole_or_in_part_changes_nothing_and_makes_no_table_snapshot(
     assert writer.rows() == expected
 
 
-def test_the_ledger_moves_with_the_rows_and_never_back(lake: Lake, name: str) -> None:
-    writer = stocked(lake, name)
+def test_the_ledger_moves_with_the_rows_and_never_back(writer: Writer) -> None:
     writer.topic.send(Event("u", item(1, "second"), (2, 1)))
     writer.write(4)
     writer.topic.send(Event("u", item(1, "first"), (1, 1)))  # redelivered: below the mark
@@ -77,8 +83,7 @@ def test_the_ledger_moves_with_the_rows_and_never_back(lake: Lake, name: str) ->
     assert writer.rows()[0] == item(1, "second")
 
 
-def test_every_row_says_which_record_wrote_it(lake: Lake, name: str) -> None:
-    writer = stocked(lake, name)
+def test_every_row_says_which_record_wrote_it(writer: Writer) -> None:
     (row,) = writer.table.scan("id = 3").to_arrow().to_pylist()
     written = {name: row[name] for name in metadata_columns(TableMode.MIRROR)}
     assert str(written.pop("_cdc_source_ts")) == "2026-02-02 02:40:01.003007+00:00"
@@ -92,9 +97,9 @@ def test_every_row_says_which_record_wrote_it(lake: Lake, name: str) -> None:
     }
 
 
-def test_tombstones_alone_move_the_ledger_and_no_row(lake: Lake, name: str) -> None:
-    writer = stocked(lake, name)
+def test_tombstones_alone_move_the_ledger_and_no_row(writer: Writer) -> None:
     rows = writer.rows()
+    writer.write()  # it knows the schemas now
     writer.topic.tombstone(item(9))
     writer.write(4)
     assert writer.ledger.next_offsets == {0: 4, 1: 1}
@@ -127,16 +132,17 @@ def test_deletes_of_keys_that_an_empty_table_never_had_move_the_ledger_only(
     assert writer.ledger.next_offsets == {0: 1, 1: 0}
 
 
-def test_the_first_batch_gives_the_table_that_merging_it_would(lake: Lake, name: str) -> None:
-    appended = stocked(lake, name)
+def test_the_first_batch_gives_the_table_that_merging_it_would(
+    lake: Lake, name: str, writer: Writer
+) -> None:
     topic = Topic(ITEMS)
     topic.send(Event("c", item(0, "already there"), (0, 1)), partition=1)
-    merged = lake.writer(f"{name}_merged", topic)
+    merged = lake.writer(name, topic)
     merged.write()
     topic.send_all(CREATED)
     topic.send(Event("c", item(4, "other partition"), (1, 9)), partition=1)
     merged.write(1)
-    assert merged.rows()[1:] == appended.rows()
+    assert merged.rows()[1:] == writer.rows()
 
 
 class Overtaken(Sink):
@@ -156,8 +162,7 @@ def overtaken(writer: Writer) -> Writer:
     return stale
 
 
-def test_a_driver_that_was_overtaken_at_its_merge_writes_nothing(lake: Lake, name: str) -> None:
-    writer = stocked(lake, name)
+def test_a_driver_that_was_overtaken_at_its_merge_writes_nothing(writer: Writer) -> None:
     writer.topic.send(Event("c", item(5, "new"), (2, 1)))
     with pytest.raises(CommitConflictError) as stale:
         overtaken(writer).write(0)
@@ -177,10 +182,7 @@ def test_a_driver_that_was_overtaken_at_its_first_append_writes_nothing(
 
 
 @pytest.mark.parametrize("with_row", [True, False])
-def test_a_driver_that_was_overtaken_turns_no_ledger_back(
-    lake: Lake, name: str, with_row: bool
-) -> None:
-    writer = stocked(lake, name)
+def test_a_driver_that_was_overtaken_turns_no_ledger_back(writer: Writer, with_row: bool) -> None:
     writer.topic.tombstone(item(9))
     stale = overtaken(writer)
     if with_row:
@@ -192,8 +194,7 @@ def test_a_driver_that_was_overtaken_turns_no_ledger_back(
     assert writer.ledger.next_offsets == {0: 5, 1: 1}
 
 
-def test_a_second_query_on_the_table_is_refused(lake: Lake, name: str) -> None:
-    writer = stocked(lake, name)
+def test_a_second_query_on_the_table_is_refused(writer: Writer) -> None:
     before = writer.table.current_snapshot()
     writer.topic.send(Event("c", item(5), (2, 1)))
     with pytest.raises(StateError, match="belongs to query id 'q1', this query has 'q2'"):
@@ -201,10 +202,9 @@ def test_a_second_query_on_the_table_is_refused(lake: Lake, name: str) -> None:
     assert writer.table.current_snapshot() == before
 
 
-def test_after_a_take_over_the_new_query_goes_on_and_the_old_one_is_fenced(
-    lake: Lake, name: str
-) -> None:
-    old = stocked(lake, name)
+def test_after_a_take_over_the_new_query_goes_on_and_the_old_one_is_fenced(writer: Writer) -> None:
+    old = writer
+    old.write()  # it runs
     new = dataclasses.replace(old, query_id="q2")
     table = IcebergTable.load(new.spark, new.target)
     assert table is not None
@@ -225,30 +225,26 @@ def test_after_a_take_over_the_new_query_goes_on_and_the_old_one_is_fenced(
     ],
 )
 def test_a_table_of_another_pipeline_or_topic_incarnation_is_refused(
-    stock: Writer, other: dict[str, str], saw: str
+    writer: Writer, other: dict[str, str], saw: str
 ) -> None:
-    stock.sink.stream = dataclasses.replace(stock.sink.stream, **other)
+    writer.sink.stream = dataclasses.replace(writer.sink.stream, **other)
     with pytest.raises(StateError, match=saw):
-        stock.write()
+        writer.write()
 
 
-@pytest.fixture
-def stock(lake: Lake, name: str) -> Writer:
-    return stocked(lake, name)
-
-
-def test_a_key_in_two_partitions_of_a_batch_stops_the_table(stock: Writer) -> None:
-    before = stock.table.current_snapshot()
-    stock.topic.send(Event("u", item(7), (3, 1)), partition=0)
-    stock.topic.send(Event("u", item(7), (3, 2)), partition=1)
+def test_a_key_in_two_partitions_of_a_batch_stops_the_table(writer: Writer) -> None:
+    before = writer.table.current_snapshot()
+    writer.topic.send(Event("u", item(7), (3, 1)), partition=0)
+    writer.topic.send(Event("u", item(7), (3, 2)), partition=1)
     with pytest.raises(StateError, match="1 keys have changes in more than one partition"):
-        stock.write(4)
-    assert stock.table.current_snapshot() == before
+        writer.write(4)
+    assert writer.table.current_snapshot() == before
 
 
-def test_what_else_the_session_writes_does_not_carry_the_ledger(lake: Lake, name: str) -> None:
-    writer = stocked(lake, name)
-    other = f"lake.shop.{name}_of_the_user"
+def test_what_else_the_session_writes_does_not_carry_the_ledger(writer: Writer) -> None:
+    writer.topic.tombstone(item(9))
+    writer.write(4)
+    other = "lake.shop.of_the_user"
     writer.spark.sql(f"CREATE TABLE {other} AS SELECT 1 AS id")
     summary = writer.spark.sql(f"SELECT summary FROM {other}.snapshots").collect()[0][0]
     assert not [key for key in summary if key.startswith("cdc-sink.")]

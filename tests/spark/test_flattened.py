@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from test_history import Upstream, as_change, micro_batches
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import SchemaError
 from cdc_sink.spark.read.decode import decode
+from cdc_sink.table.ledger.ledger import Totals
 from cdc_sink.table.schema.policy import TablePolicy
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
 from cdc_sink.testing import fold as oracle
@@ -41,6 +42,15 @@ HISTORY = [
     Event("d", row(3), (2, 5)),
     Event("c", row(3, "again"), (3, 6)),
 ]
+MODES_IN_ONE_BATCH = [
+    ("tombstone", (), [Event("c", row(k), None) for k in (1, 2, 3)] + [Event("d", row(1), None)]),
+    (
+        "rewrite-with-tombstone",
+        (),
+        [Event("d", row(2), None), Event("c", row(1, "back"), None)],
+    ),
+    ("delete-to-tombstone", ("op",), [Event("d", row(1), None), Event("c", row(4), None)]),
+]  # fmt: skip
 RESULT = [row(1, "changed", 7), row(3, "again")]
 
 
@@ -52,20 +62,50 @@ def decoded(lake: Lake, topic: FlatTopic, order: Any) -> list[Row]:
     return decode(topic.batch(lake.spark, tasks=1), schemas, schemas.extend(())).collect()
 
 
+def lot(number: int, events: list[Event]) -> list[Event]:
+    """The same with keys of their own: cases that share a table share no key, and no partition."""
+    return [replace(e, row={**e.row, "id": e.row["id"] + 10 * number}) for e in events]
+
+
+def rows_of(writer: Writer, number: int) -> list[dict[str, Any]]:
+    """Those of one case, with the keys that it knows them by."""
+    found = [one for one in writer.rows() if one["id"] // 10 == number]
+    return [one | {"id": one["id"] - 10 * number} for one in found]
+
+
+def flat_writer(lake: Lake, name: str, topic: FlatTopic, order: str) -> Writer:
+    return replace(lake.writer(name, topic, order=order), partitions=range(len(MODES)))
+
+
+@pytest.fixture(scope="module")
+def histories(lake: Lake) -> dict[str, Writer]:
+    """For each order a table of one history in all modes that it can read, cut into two batches."""
+    writers = {}
+    for order in ("source", "kafka"):
+        topic = FlatTopic(items())
+        for number, (of, mode, add) in enumerate(MODES):
+            if of == order:
+                topic.write_as(items(mode, add))
+                topic.send_all(lot(number, HISTORY), number)
+        topic.records.sort(key=lambda record: record[4] >= 5)
+        writers[order] = flat_writer(lake, f"flattened_{order}", topic, order)
+        first = sum(record[4] < 5 for record in topic.records)
+        writers[order].write(0, first)
+        writers[order].write(first)
+    return writers
+
+
 @pytest.mark.parametrize(("order", "mode", "add"), MODES)
 def test_a_history_ends_in_its_rows_in_every_mode(
-    lake: Lake, name: str, order: str, mode: str, add: tuple[str, ...]
+    histories: dict[str, Writer], order: str, mode: str, add: tuple[str, ...]
 ) -> None:
-    topic = FlatTopic(items(mode, add))
-    topic.send_all(HISTORY)
-    writer = lake.writer(name, topic, order=order)
-    writer.write(0, 5)
-    writer.write(5)
-    assert writer.rows() == RESULT
+    writer = histories[order]
+    assert rows_of(writer, MODES.index((order, mode, add))) == RESULT
     totals = writer.ledger.totals
-    assert totals.records == len(topic.records)
+    assert totals.records == len(writer.topic.records)
     # By position a tombstone is none of the changes, by Kafka order it is a delete in every mode.
-    assert totals.tombstones == (2 if (order, mode) == ("source", "rewrite-with-tombstone") else 0)
+    # Of the modes by position, the one with tombstones has sent two.
+    assert totals.tombstones == (2 if order == "source" else 0)
 
 
 def test_a_row_says_what_its_envelope_said(lake: Lake) -> None:
@@ -111,39 +151,72 @@ def test_missing_fields_stop_the_table_by_name_before_anything_is_written(
     assert not writer.exists
 
 
-def test_what_is_redelivered_is_dropped_by_its_position(lake: Lake, name: str) -> None:
+LOG = [
+    Event("c", row(1, "first"), (1, 1)),
+    Event("d", row(1), (1, 2)),
+    Event("c", row(1, "second"), (1, 3)),
+    Event("c", row(2), (1, 4)),
+]
+REDELIVERED, LEFT_OUT, WHOLE_LAST, WHOLE_FIRST, MIXED = range(5)
+
+
+@dataclass
+class Shared:
+    """A table of some cases after two batches, and the totals after each of them."""
+
+    writer: Writer
+    totals: list[Totals]
+
+
+@pytest.fixture(scope="module")
+def shared(lake: Lake) -> dict[str, Shared]:
+    """By order."""
+    return {order: _shared(lake, order) for order in ("source", "kafka")}
+
+
+def _shared(lake: Lake, order: str) -> Shared:
     topic = FlatTopic(items())
-    log = [
-        Event("c", row(1, "first"), (1, 1)),
-        Event("d", row(1), (1, 2)),
-        Event("c", row(1, "second"), (1, 3)),
-        Event("c", row(2), (1, 4)),
-    ]
-    topic.send_all(log)
-    writer = lake.writer(name, topic)
-    writer.write()
-    topic.send_all(log[:2])  # and the connector is killed once more
-    writer.write(4)
-    assert writer.rows() == [row(1, "second"), row(2)]
-    assert writer.ledger.totals.redelivered == 2
-    assert writer.marks == {0: SourcePosition(1, 4)}
+    topic.send_all(lot(REDELIVERED, LOG), REDELIVERED)
+    topic.send_all(lot(LEFT_OUT, [Event("c", row(1, "large"), (1, 1))]), LEFT_OUT)
+    for number, kinds in ((WHOLE_LAST, (items(), WHOLE)), (WHOLE_FIRST, (WHOLE, items()))):
+        topic.write_as(kinds[0])
+        topic.send_all(lot(number, HISTORY[:5]), number)
+        topic.write_as(kinds[1])
+        topic.send_all(lot(number, HISTORY[3:]), number)
+    if order == "kafka":
+        for mode, add, events in MODES_IN_ONE_BATCH:
+            topic.write_as(items(mode, add))
+            topic.send_all(lot(MIXED, events), MIXED)
+    shared = Shared(flat_writer(lake, f"flattened_shared_{order}", topic, order), [])
+    shared.writer.write()
+    shared.totals.append(shared.writer.ledger.totals)
+    first = len(topic.records)
+    topic.write_as(items())
+    topic.send_all(lot(REDELIVERED, LOG[:2]), REDELIVERED)  # and the connector is killed once more
+    update = Event("u", row(1, "__debezium_unavailable_value", 2), (1, 2))
+    topic.send_all(lot(LEFT_OUT, [update]), LEFT_OUT)
+    shared.writer.write(first)
+    shared.totals.append(shared.writer.ledger.totals)
+    return shared
+
+
+def test_what_is_redelivered_is_dropped_by_its_position(shared: dict[str, Shared]) -> None:
+    by_source = shared["source"]
+    assert rows_of(by_source.writer, REDELIVERED) == [row(1, "second"), row(2)]
+    assert by_source.totals[1].redelivered - by_source.totals[0].redelivered == 2
+    assert by_source.writer.marks[REDELIVERED] == SourcePosition(1, 4)
 
 
 @pytest.mark.parametrize("order", ["source", "kafka"])
 @pytest.mark.parametrize("first_is_whole", [True, False])
 def test_a_transform_that_came_or_went_makes_no_difference(
-    lake: Lake, name: str, order: str, first_is_whole: bool
+    shared: dict[str, Shared], order: str, first_is_whole: bool
 ) -> None:
     """Both kinds in one batch; what was sent as one kind is redelivered as the other."""
-    kinds = (WHOLE, items()) if first_is_whole else (items(), WHOLE)
-    topic = FlatTopic(kinds[0])
-    topic.send_all(HISTORY[:5])
-    topic.write_as(kinds[1])
-    topic.send_all(HISTORY[3:])
-    writer = lake.writer(name, topic, order=order)
-    writer.write()
-    assert writer.rows() == RESULT
-    assert (writer.ledger.totals.redelivered > 0) == (order == "source")
+    number = WHOLE_FIRST if first_is_whole else WHOLE_LAST
+    assert rows_of(shared[order].writer, number) == RESULT
+    # One change of each: another one stands at the mark.
+    assert shared[order].totals[0].redelivered == (2 if order == "source" else 0)
 
 
 def test_tombstones_alone_delete_in_kafkas_order_also_after_a_restart(
@@ -162,29 +235,15 @@ def test_tombstones_alone_delete_in_kafkas_order_also_after_a_restart(
     assert first.rows() == [row(2)]
 
 
-def test_modes_may_change_within_a_batch_in_kafkas_order(lake: Lake, name: str) -> None:
-    topic = FlatTopic(items("tombstone", ()))
-    topic.send_all([Event("c", row(k), None) for k in (1, 2, 3)] + [Event("d", row(1), None)])
-    topic.write_as(items("rewrite-with-tombstone", ()))
-    topic.send_all([Event("d", row(2), None), Event("c", row(1, "back"), None)])
-    topic.write_as(items("delete-to-tombstone", ("op",)))
-    topic.send_all([Event("d", row(1), None), Event("c", row(4), None)])
-    writer = lake.writer(name, topic, order="kafka")
-    writer.write()
-    assert writer.rows() == [row(3), row(4)]
+def test_modes_may_change_within_a_batch_in_kafkas_order(shared: dict[str, Shared]) -> None:
+    assert rows_of(shared["kafka"].writer, MIXED) == [row(3), row(4)]
 
 
 @pytest.mark.parametrize("order", ["source", "kafka"])
 def test_a_value_that_was_left_out_comes_from_the_row_before(
-    lake: Lake, name: str, order: str
+    shared: dict[str, Shared], order: str
 ) -> None:
-    topic = FlatTopic(items())
-    topic.send(Event("c", row(1, "large"), (1, 1)))
-    writer = lake.writer(name, topic, order=order)
-    writer.write()
-    topic.send(Event("u", row(1, "__debezium_unavailable_value", 2), (1, 2)))
-    writer.write(1)
-    assert writer.rows() == [row(1, "large", 2)]
+    assert rows_of(shared[order].writer, LEFT_OUT) == [row(1, "large", 2)]
 
 
 def test_a_value_that_was_left_out_of_a_key_update_comes_from_the_old_key(
@@ -253,7 +312,7 @@ def test_any_history_with_redelivered_tails_is_what_the_oracle_says(
     for topic, order in ((by_source, "source"), (by_kafka, "kafka")):
         topic.send_all(events)
         writer = lake.writer(f"flat{next(_numbers)}", topic, order=order)
-        for first, end in micro_batches(dice, events):
+        for first, end in fewer(micro_batches(dice, events)):
             writer.write(first, end)
         heard = changes
         if order == "kafka":
@@ -261,6 +320,11 @@ def test_any_history_with_redelivered_tails_is_what_the_oracle_says(
         expected = apply_images({}, oracle.fold(heard, {}))
         assert table_of(writer) == expected
         assert writer.ledger.totals.records == len(events)
+
+
+def fewer(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Two batches of four, unless somebody looks for faults."""
+    return spans if MORE else [(spans[0][0], spans[1][1]), (spans[2][0], spans[3][1])]
 
 
 def table_of(writer: Writer) -> dict[Any, Any]:

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field, replace
 import pytest
 from debezium import ITEMS, NO_COMMIT, TS_MS, Event, SourceTable, Topic, item
 from lake import Lake, Writer
-from seeds import seeds
+from put_back import put_back, snapshot_id
+from seeds import MORE, seeds
 
 from cdc_sink.errors import StateError
 from cdc_sink.spark.failpoints import AFTER_TABLE_COMMIT, BEFORE_TABLE_COMMIT
 from cdc_sink.spark.write import left_over_rows as resnapshot
 from cdc_sink.table.ledger.key_partitions import murmur2
-from cdc_sink.table.ledger.source_snapshot import Outcome, Over
+from cdc_sink.table.ledger.source_snapshot import Outcome, Over, Run
 
 KEYS = 12
+PIECES = 5 if MORE else 2  # what was sent is cut into so many batches at most
 NOT_IN_IT = "rows of the table are not in it"
 
 
@@ -106,17 +108,23 @@ class Source:
     def apply(self) -> None:
         """What was sent since, cut anywhere; between partitions a batch may be further in one."""
         records, first = self.topic.records, self.written
-        while first < len(records):
-            waiting = records[first:]
-            queues = [[r for r in waiting if r[3] == p] for p in range(self.partitions)]
-            mixed = []
-            while any(queues):
-                queue = self.dice.choice([q for q in queues if q])
-                mixed.append(queue.pop(0))
-            records[first:] = mixed
-            end = self.dice.randrange(first, len(records)) + 1
-            self.writer.write(first, end)
-            first = self.written = end
+        queues = [[r for r in records[first:] if r[3] == p] for p in range(self.partitions)]
+        for number in range(first, len(records)):
+            queue = self.dice.choice([q for q in queues if q])
+            records[number] = queue.pop(0)
+        cuts = {self.dice.randrange(first, len(records)) + 1 for _ in range(PIECES - 1)}
+        for end in sorted({*cuts, len(records)}):
+            self.apply_uncut(end)
+
+    def apply_uncut(self, end: int | None = None) -> None:
+        """What was sent since as one batch."""
+        first, self.written = self.written, len(self.topic.records) if end is None else end
+        self.writer.write(first, self.written)
+
+    def put_back(self, to: int, **settings: object) -> Source:
+        """The same with its table as it was, and with a driver that was just started."""
+        writer = put_back(self.writer, to, **settings)
+        return replace(self, writer=writer, topic=writer.topic, rows=dict(self.rows))
 
     @property
     def stored(self) -> dict[int, str]:
@@ -158,14 +166,35 @@ def test_a_first_snapshot_that_began_again_ends_right_by_itself(
     assert source.writer.table.current_snapshot() == before
 
 
-def test_a_first_snapshot_runs_no_job_more(lake: Lake, name: str) -> None:
-    source = Source.of(lake, name, 2)
-    source.snapshot()
-    source.apply()
-    run = source.writer.ledger.run
-    assert run is not None
+Seen = tuple[dict[int, str], dict[int, str], Run]
+
+
+@pytest.fixture(scope="module")
+def whole(lake: Lake) -> list[Seen]:
+    """Source, table and run after a whole snapshot of a source, and after a second one."""
+    source, seen = Source.of(lake, "whole", 2), []
+    for key in (3, 4):
+        source.snapshot()
+        source.write(key, "streamed")
+        source.apply()
+        run = source.writer.ledger.run
+        assert run is not None
+        seen.append((dict(source.rows), source.stored, run))
+    return seen
+
+
+def test_a_first_snapshot_runs_no_job_more(whole: list[Seen]) -> None:
+    rows, stored, run = whole[0]
     assert (run.over, run.outcome) == (Over.NOTHING, Outcome.NONE)
-    assert source.stored == source.rows
+    assert stored == rows
+
+
+def test_a_whole_snapshot_that_names_all_rows_changes_nothing_and_asks_nothing(
+    whole: list[Seen],
+) -> None:
+    rows, stored, run = whole[1]
+    assert stored == rows
+    assert (run.over, run.outcome) == (Over.ESTABLISHED, Outcome.NONE)
 
 
 @pytest.mark.parametrize("seed", seeds(2, 3))  # also the number of partitions
@@ -209,7 +238,7 @@ def test_a_snapshot_of_a_new_slot_in_a_topic_that_grew_ends_as_the_source(
     source = Source.of(lake, name, 2, on_resnapshot="delete")
     dice = source.dice = random.Random(seed)
     source.snapshot()
-    source.apply()
+    source.apply_uncut()
     for key in range(KEYS):
         if dice.random() < 0.7:
             source.write(key, "streamed")
@@ -227,31 +256,37 @@ def test_a_snapshot_of_a_new_slot_in_a_topic_that_grew_ends_as_the_source(
     source.apply()
     for number in range(3):  # the growth is over then
         source.write(KEYS + number, "last")
-        source.apply()
+    source.apply()
     assert source.stored == source.rows
+
+
+@pytest.fixture(scope="module")
+def filtered(lake: Lake) -> tuple[Source, int]:
+    """An established table that a snapshot without two of its rows stopped, and its table snapshot."""
+    source = Source.of(lake, "filtered", 1)
+    source.snapshot()
+    source.write(3, "streamed")
+    source.apply_uncut()
+    source.snapshot(leaving_out=frozenset({3, 4}))
+    with pytest.raises(StateError, match=f"2 {NOT_IN_IT}"):
+        source.apply_uncut()
+    assert source.stored == source.rows
+    return source, snapshot_id(source.writer)
 
 
 @pytest.mark.parametrize("policy", ["stop", "keep", "delete"])
 def test_rows_of_an_established_table_that_a_snapshot_leaves_out_are_for_the_operator(
-    lake: Lake, name: str, policy: str
+    filtered: tuple[Source, int], policy: str
 ) -> None:
     """A filtered snapshot looks like a whole one."""
-    source = Source.of(lake, name, 1)
-    source.snapshot()
-    source.write(3, "streamed")
-    source.apply()
-    source.snapshot(leaving_out=frozenset({3, 4}))
-    with pytest.raises(StateError, match=f"2 {NOT_IN_IT}"):
-        source.apply()
-    assert source.stored == source.rows
-    first = source.written = len(source.topic.records)
+    stopped, at = filtered
+    source = stopped.put_back(at, on_resnapshot=policy)
     source.write(5, "later")
-    decided = lake.writer(name, source.topic, on_resnapshot=policy)
     if policy == "stop":
         with pytest.raises(StateError, match=f"2 {NOT_IN_IT}"):
-            decided.write(first)
+            source.apply_uncut()
         return
-    decided.write(first)
+    source.apply_uncut()
     left = {} if policy == "keep" else {3, 4}
     assert source.stored == {k: v for k, v in source.rows.items() if k not in left}
     run = source.writer.ledger.run
@@ -259,28 +294,12 @@ def test_rows_of_an_established_table_that_a_snapshot_leaves_out_are_for_the_ope
     assert (run.rows, run.outcome) == (2, "kept" if policy == "keep" else "deleted")
 
 
-def test_a_whole_snapshot_that_names_all_rows_changes_nothing_and_asks_nothing(
-    lake: Lake, name: str
-) -> None:
-    source = Source.of(lake, name, 2)
-    source.snapshot()
-    source.write(3, "streamed")
-    source.apply()
-    source.snapshot()
-    source.write(4, "streamed")
-    source.apply()
-    assert source.stored == source.rows
-    run = source.writer.ledger.run
-    assert run is not None
-    assert (run.over, run.outcome) == (Over.ESTABLISHED, Outcome.NONE)
-
-
 def test_the_batch_that_ends_a_growth_decides_over_a_snapshot(lake: Lake, name: str) -> None:
     """Its topic may be silent from then on."""
     source = Source.of(lake, name, 2, on_resnapshot="delete")
     source.snapshot()
     source.write(3, "streamed")
-    source.apply()
+    source.apply_uncut()
     source.partitions = 3
     source.lose(5)
     source.snapshot()
@@ -300,10 +319,10 @@ def test_all_rows_of_files_left_over_are_deleted_in_a_commit_that_has_the_ledger
     """Iceberg drops whole files then, by another way than it rewrites them."""
     source = Source.of(lake, name, 1)
     source.snapshot(only=4)
-    source.apply()
+    source.apply_uncut()
     source.lose(*range(4))
     source.snapshot()
-    source.apply()
+    source.apply_uncut()
     assert source.stored == source.rows
     assert source.writer.ledgers[-1].run is not None
 
@@ -314,7 +333,7 @@ def test_nothing_is_deleted_for_a_row_whose_snapshot_record_could_not_be_read(
     source = Source.of(lake, name, 1, on_resnapshot="delete")
     source.snapshot()
     source.write(3, "streamed")
-    source.apply()
+    source.apply_uncut()
     source.lose(4)
     first = len(source.topic.records)
     source.snapshot()
@@ -333,33 +352,40 @@ class Killed(Exception):
     """The driver ends here."""
 
 
-@pytest.mark.parametrize("instant", [BEFORE_TABLE_COMMIT, AFTER_TABLE_COMMIT])
-@pytest.mark.parametrize("then", ["the batch again", "the next batch", "a start"])
-def test_a_driver_killed_around_the_deletion_does_it_once(
-    lake: Lake, name: str, monkeypatch: pytest.MonkeyPatch, instant: str, then: str
-) -> None:
+@pytest.fixture(scope="module", params=[BEFORE_TABLE_COMMIT, AFTER_TABLE_COMMIT])
+def killed(lake: Lake, request: pytest.FixtureRequest) -> tuple[Source, int]:
+    """A source whose driver was killed at this instant, and the table snapshot that it left."""
+
     def failpoint(passed: str) -> None:
-        if passed == instant:
+        if passed == request.param:
             raise Killed
 
-    source = Source.of(lake, name, 1)
+    source = Source.of(lake, f"killed_{request.param}", 1)
     source.snapshot(only=9)
     source.lose(1, 5)
     source.snapshot()
-    monkeypatch.setattr(resnapshot, "failpoint", failpoint)
-    with pytest.raises(Killed):
-        source.writer.write()
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(resnapshot, "failpoint", failpoint)
+        with pytest.raises(Killed):
+            source.apply_uncut()
     assert set(source.stored) - set(source.rows) == (
-        {1, 5} if instant == BEFORE_TABLE_COMMIT else set()
+        {1, 5} if request.param == BEFORE_TABLE_COMMIT else set()
     )
-    after = lake.writer(name, source.topic)
-    first = len(source.topic.records)
+    return source, snapshot_id(source.writer)
+
+
+@pytest.mark.parametrize("then", ["the batch again", "the next batch", "a start"])
+def test_a_driver_killed_around_the_deletion_does_it_once(
+    killed: tuple[Source, int], then: str
+) -> None:
+    dead, at = killed
+    source = dead.put_back(at)
+    after = source.writer
     if then == "the batch again":
         after.write(0)
     elif then == "the next batch":
         source.write(1, "again")
-        after.write(first)
+        source.apply_uncut()
     else:
         resnapshot.settle(after.spark, after.target)
     assert source.stored == source.rows

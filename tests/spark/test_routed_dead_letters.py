@@ -1,0 +1,61 @@
+"""Dead letters of shards that a router brings into one topic: each comes back into its own shard's row."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from debezium import ITEMS, ROUTED, Event, SourceTable, Topic, item, optional, semantic
+from lake import Lake
+
+from cdc_sink.spark.run.replay import ReplayReport, replay_letters
+
+TIMED = SourceTable(
+    {**ITEMS.columns, "seen": optional(semantic("long", "io.debezium.time.MicroTimestamp"))}
+)
+EU, US = (
+    dataclasses.replace(TIMED, origin={"db": name}, routed=f"shop.{name}.items")
+    for name in ("eu", "us")
+)
+INFINITY = 9223372036825200000
+
+
+def row(name: str, seen: int = 0) -> dict[str, Any]:
+    return {**item(1, name), "seen": seen}
+
+
+def test_a_replay_puts_a_letter_into_the_row_of_its_shard(lake: Lake, name: str) -> None:
+    """Both shards have the key 1, and the slower one's positions are far behind."""
+    topic = Topic(EU)
+    writer = lake.writer(name, topic, sources="many", on_resnapshot="keep")
+    for table, position in ((EU, 900), (US, 5)):
+        topic.written_by(table)
+        topic.send(Event("c", row("first"), (position, 1)))
+    topic.written_by(US)
+    topic.send(Event("u", row("bad", INFINITY), (6, 1)))
+    topic.send(Event("d", row("later"), (6, 2)))
+    topic.tombstone(row("later"))
+    topic.send(Event("c", row("again"), (6, 3)))
+    topic.written_by(EU)
+    topic.send(Event("u", row("goes on"), (901, 1)))
+    writer.write()
+    assert names(writer.table) == {"shop.eu.items": "goes on", "shop.us.items": "first"}
+    assert writer.ledger.quarantined == 3
+
+    store = f"{lake.pipeline.catalog.name}.{lake.pipeline.dead_letters}"
+    topic.written_by(US)
+    good = topic.value(Event("u", row("mended", 7), (6, 1))).hex()
+    writer.spark.sql(
+        f"UPDATE {store} SET value = X'{good}' "
+        f"WHERE `table` = '{writer.target.name}' AND reason = 'value'"
+    )
+    fresh = dataclasses.replace(writer)  # as `dead-letters replay` starts
+    assert replay_letters(fresh.records, fresh.ledger) == ReplayReport(writer.target.name, 3, 0)
+    assert names(writer.table) == {"shop.eu.items": "goes on", "shop.us.items": "again"}
+    assert writer.ledger.quarantined == 0
+
+
+def names(table: Any) -> dict[str, str]:
+    found = table.scan().to_arrow().to_pylist()
+    assert len(found) == 2, "a row for each shard"
+    return {one[ROUTED]: one["name"] for one in found}
