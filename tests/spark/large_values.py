@@ -69,9 +69,28 @@ def move(
     old_key: bytes | None = None,
 ) -> None:
     """A key update: both halves, each with Debezium's header; `old_key` where it is no plain JSON."""
-    delete, create = Event("d", old, position), Event("c", new, position)
+    first_half(topic, old, new, position)
+    second_half(topic, old, new, position, to, old_key=old_key)
+
+
+def first_half(
+    topic: Topic, old: dict[str, Any], new: dict[str, Any], position: tuple[int, int]
+) -> None:
+    delete = Event("d", old, position)
     topic.raw(topic.key(old), topic.value(delete), 0, {"__debezium.newkey": key_header(topic, new)})
     topic.tombstone(old, 0)
+
+
+def second_half(
+    topic: Topic,
+    old: dict[str, Any],
+    new: dict[str, Any],
+    position: tuple[int, int],
+    to: int = 0,
+    *,
+    old_key: bytes | None = None,
+) -> None:
+    create = Event("c", new, position)
     header = {"__debezium.oldkey": old_key or key_header(topic, old)}
     topic.raw(topic.key(new), topic.value(create), to, header)
 

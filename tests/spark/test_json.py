@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from debezium import ITEMS, SAMPLES, TS_MS, Event, SourceTable, Topic, decimal, optional, semantic
 from lake import Lake, Writer
-from test_dead_letters import letters, replay
+from test_dead_letters import letters
+from test_replayed_letters import replay
 
 from cdc_sink.debezium.types.mapping import UNAVAILABLE
 from cdc_sink.errors import RecordError, SchemaError
@@ -98,11 +99,52 @@ def row(key: int, **more: Any) -> dict[str, Any]:
 @pytest.fixture
 def writer(lake: Lake, name: str) -> Writer:
     """A table of two rows, 1 and 2."""
+    return stocked(lake, name, 1, 2)
+
+
+def stocked(lake: Lake, name: str, *keys: int) -> Writer:
     topic = JsonTopic(WIDE)
-    topic.send_all(Event("c", row(key), (1, key)) for key in (1, 2))
+    topic.send_all(Event("c", row(key), (1, key)) for key in keys)
     writer = writer_of(lake, name, topic)
     writer.write()
     return writer
+
+
+# What half of a pair is looked for in must not cost a stack frame per character.
+SLASHES = "\\" * 30_001 + "uD800"
+
+
+@pytest.fixture(scope="module")
+def played(lake: Lake) -> Writer:
+    """A table, and one batch in which each test has changes of its own keys."""
+    writer = stocked(lake, "json", *STORED)
+    topic = writer.topic
+    assert isinstance(topic, JsonTopic)
+    for number, (_, change) in enumerate(POISON.values(), 100):
+        event = Event("c", row(number), (2, number))
+        topic.raw(topic.key(event.row), change(topic, event))
+    topic.send(Event("u", row(1, name="goes on"), (3, 1)))
+    topic.send(Event("u", row(11, name=UNAVAILABLE, n=7), (4, 1)))
+    topic.send(Event("d", row(12), (4, 2)))
+    topic.tombstone(row(12))
+    topic.send(Event("c", row(13, name=SLASHES), (4, 3)))
+    new = row(29, name=UNAVAILABLE)
+    topic.send(Event("d", row(21), (5, 1)))
+    topic.tombstone(row(21))
+    event = Event("c", new, (5, 1))
+    topic.raw(topic.key(new), topic.value(event), 0, {"__debezium.oldkey": b'{"id":21}'})
+    topic.send(Event("u", row(31, name="old"), (6, 1)))
+    topic.write_as(SourceTable({**WIDE.columns, "added-later": optional("string")}))
+    topic.send(Event("u", row(32, name="new", **{"added-later": "x"}), (6, 2)))
+    writer.write(len(STORED))
+    return writer
+
+
+STORED = (1, 2, 11, 12, 21, 22, 31, 32)
+
+
+def rows_of(writer: Writer, *keys: int) -> list[dict[str, Any]]:
+    return [one for one in writer.rows() if one["id"] in keys]
 
 
 def names(writer: Writer) -> dict[int, str | None]:
@@ -110,39 +152,21 @@ def names(writer: Writer) -> dict[int, str | None]:
 
 
 def test_updates_deletes_and_tombstones_are_applied_and_a_value_left_out_stays(
-    writer: Writer,
+    played: Writer,
 ) -> None:
-    topic = writer.topic
-    topic.send(Event("u", row(1, name=UNAVAILABLE, n=7), (2, 1)))
-    topic.send(Event("d", row(2), (2, 2)))
-    topic.tombstone(row(2))
-    # What half of a pair is looked for in must not cost a chain frame per character.
-    slashes = "\\" * 30_001 + "uD800"
-    topic.send(Event("c", row(3, name=slashes), (2, 3)))
-    writer.write(2)
-    found = [(one["id"], one["name"], one["n"]) for one in writer.rows()]
-    assert found == [(1, "a", 7), (3, slashes, None)]
-    assert writer.ledger.totals.tombstones == 1
+    found = [(one["id"], one["name"], one["n"]) for one in rows_of(played, 11, 12, 13)]
+    assert found == [(11, "a", 7), (13, SLASHES, None)]
+    assert played.ledger.totals.tombstones == 2  # here, and of the key update
 
 
-def test_a_key_update_that_leaves_a_value_out_finds_it_at_the_old_key(writer: Writer) -> None:
-    topic, new = writer.topic, row(9, name=UNAVAILABLE)
-    topic.send(Event("d", row(1), (2, 1)))
-    topic.tombstone(row(1))
-    event = Event("c", new, (2, 1))
-    topic.raw(topic.key(new), topic.value(event), 0, {"__debezium.oldkey": b'{"id":1}'})
-    writer.write(2)
-    assert names(writer) == {2: "a", 9: "a"}
+def test_a_key_update_that_leaves_a_value_out_finds_it_at_the_old_key(played: Writer) -> None:
+    found = {one["id"]: one["name"] for one in rows_of(played, 21, 22, 29)}
+    assert found == {22: "a", 29: "a"}
 
 
-def test_records_of_an_old_and_a_new_schema_are_read_side_by_side(writer: Writer) -> None:
-    topic = writer.topic
-    topic.send(Event("u", row(1, name="old"), (2, 1)))
-    topic.write_as(SourceTable({**WIDE.columns, "added-later": optional("string")}))
-    topic.send(Event("u", row(2, name="new", **{"added-later": "x"}), (2, 2)))
-    writer.write(2)
-    found = [(one["id"], one["name"], one["added-later"]) for one in writer.rows()]
-    assert found == [(1, "old", None), (2, "new", "x")]
+def test_records_of_an_old_and_a_new_schema_are_read_side_by_side(played: Writer) -> None:
+    found = [(one["id"], one["name"], one["added-later"]) for one in rows_of(played, 31, 32)]
+    assert found == [(31, "old", None), (32, "new", "x")]
 
 
 def changed(**given: Any) -> Any:
@@ -207,22 +231,18 @@ POISON = {
 
 
 def test_each_record_that_is_not_what_the_converter_writes_is_set_aside_by_name(
-    writer: Writer,
+    played: Writer,
 ) -> None:
-    topic = writer.topic
-    assert isinstance(topic, JsonTopic)
-    for number, (_, change) in enumerate(POISON.values(), 100):
-        event = Event("c", row(number), (2, number))
-        topic.raw(topic.key(event.row), change(topic, event))
-    topic.send(Event("u", row(1, name="goes on"), (3, 1)))
-    writer.write(2)
-    found = {one["offset"]: one for one in letters(writer)}
-    assert {case: found[i]["reason"] for i, case in enumerate(POISON, 2) if i in found} == {
+    found = {one["offset"]: one for one in letters(played)}
+    first = len(STORED)
+    assert {case: found[i]["reason"] for i, case in enumerate(POISON, first) if i in found} == {
         case: reason for case, (reason, _) in POISON.items()
     }
-    assert [one["value"] for one in found.values()] == [r[1] for r in topic.records[2:-1]]
-    assert [one["key"] for one in found.values()] == [r[0] for r in topic.records[2:-1]]
-    assert names(writer) == {1: "goes on", 2: "a"}
+    sent = played.topic.records[first : first + len(POISON)]
+    assert [one["value"] for one in found.values()] == [record[1] for record in sent]
+    assert [one["key"] for one in found.values()] == [record[0] for record in sent]
+    assert {one["id"]: one["name"] for one in rows_of(played, 1, 2)} == {1: "goes on", 2: "a"}
+    assert not [one for one in played.rows() if one["id"] >= 100]
 
 
 @pytest.mark.parametrize("case", ["without schema", "a number as text"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -145,13 +145,27 @@ def stopped(writer: Writer, first: int) -> CdcSinkError:
     return found.value
 
 
-def started(lake: Lake, name: str, **settings: Any) -> tuple[Writer, Topic, int]:
+@pytest.fixture(scope="module")
+def began(lake: Lake) -> Writer:
+    return two_shards(lake, "many_sources")
+
+
+def two_shards(lake: Lake, name: str, **settings: Any) -> Writer:
     topic = Topic(shard("eu"))
-    writer = lake.writer(name, topic, **{"sources": "many", **settings})
+    writer = lake.writer(name, topic, sources="many", **settings)
     send(topic, shard("eu"), Event("c", item(1, "eu"), (900, 1)))
     send(topic, shard("us"), Event("c", item(1, "us"), (5, 1)))
     writer.write()
-    return writer, topic, len(topic.records)
+    return writer
+
+
+@pytest.fixture
+def started(began: Writer) -> Iterator[tuple[Writer, Topic, int]]:
+    """The same table, its next driver and the topic's end; whatever follows leaves no trace."""
+    topic = dataclasses.replace(began.topic, records=list(began.topic.records))
+    before = began.table.metadata
+    yield dataclasses.replace(began, topic=topic), topic, len(topic.records)
+    assert began.table.metadata == before
 
 
 CHANGED: Mapping[str, tuple[SourceTable, str]] = {
@@ -181,8 +195,10 @@ CHANGED: Mapping[str, tuple[SourceTable, str]] = {
 
 
 @pytest.mark.parametrize("case", CHANGED)
-def test_sources_that_cannot_be_told_apart_stop_the_table(lake: Lake, name: str, case: str) -> None:
-    writer, topic, first = started(lake, name)
+def test_sources_that_cannot_be_told_apart_stop_the_table(
+    started: tuple[Writer, Topic, int], case: str
+) -> None:
+    writer, topic, first = started
     table, sentence = CHANGED[case]
     send(topic, table, Event("c", item(2, "theirs"), (1, 1)))
     found = stopped(writer, first)
@@ -191,9 +207,9 @@ def test_sources_that_cannot_be_told_apart_stop_the_table(lake: Lake, name: str,
 
 
 def test_a_log_that_began_again_is_seen_although_other_sources_are_newer(
-    lake: Lake, name: str
+    started: tuple[Writer, Topic, int],
 ) -> None:
-    writer, topic, first = started(lake, name)
+    writer, topic, first = started
     newer = Event("u", item(1, "restored"), (4, 1), ts_ms=1_770_000_000_000 + 6_000)
     send(topic, shard("us"), newer)  # newer than all of us, older than eu
     assert "log began again" in str(stopped(writer, first))
@@ -216,7 +232,8 @@ def test_a_second_snapshot_of_one_source_stops_unless_rows_too_many_may_stay(
 
 
 def test_the_truncate_of_one_source_does_not_empty_the_others(lake: Lake, name: str) -> None:
-    writer, topic, first = started(lake, name, truncate="apply")
+    writer = two_shards(lake, name, truncate="apply")
+    topic, first = writer.topic, len(writer.topic.records)
     topic.written_by(shard("us"))
     value = topic.value(Event("t", item(1), (8, 1)))
     topic.raw(None, value)
@@ -237,9 +254,9 @@ def test_a_table_of_many_sources_is_not_taken_for_one_of_a_single_one(
 
 
 def test_a_tombstone_without_its_delete_is_seen_where_the_key_tells_the_source(
-    lake: Lake, name: str
+    started: tuple[Writer, Topic, int],
 ) -> None:
-    writer, topic, first = started(lake, name)
+    writer, topic, first = started
     topic.written_by(shard("us"))
     topic.tombstone(item(1))
     assert "tombstone" in str(stopped(writer, first))
