@@ -47,8 +47,8 @@ chaos: system ## kills at every step, then equality
 workload: system ## random changes on one database for minutes, then equality
 	@$(BIN)/python -m tests.workload $(or $(WORKLOAD_ARGS),--database postgresql)
 
-test: system ## everything at once: what needs no server, what needs the chain, what kills it
-	@$(MAKE) --no-print-directory -j3 -Oline serverless chain chaos
+test: system ## everything at once: what kills the chain, what needs it, what needs no server
+	@$(MAKE) --no-print-directory -j3 -Oline chaos chain serverless
 
 serverless: check fuzz spark
 

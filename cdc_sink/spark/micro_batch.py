@@ -320,6 +320,11 @@ class MicroBatchWriter:
         self.input.learn(records)
         framed = self.input.framed(records)
         self._fetch(*schema_ids(framed))
+        if self.schemas.values and not self.schemas.has_key and self.schemas.ids_rise:
+            # A truncate has no key: a driver that was just started may meet one alone.
+            table = IcebergTable.load(self.sink.spark, self.sink.target)
+            ledger = table.ledger() if table else None
+            self._fetch((), ledger.key_schema_ids if ledger else ())
         if not self.schemas.values or not self.schemas.has_key:
             # Tombstones carry no schema id, but neither do records of another format.
             require_framed(framed, keyless=self.of_events)

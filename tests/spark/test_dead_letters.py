@@ -272,3 +272,20 @@ def test_a_truncate_is_ignored_when_the_policy_says_so(lake: Lake, name: str) ->
     writer.write(1)
     assert names(writer) == {1: "before it", 3: "before it", 4: "after it"}
     assert writer.ledger.totals == Totals(applied=4, ignored=1)
+
+
+@pytest.mark.parametrize(("policy", "left"), [("apply", {}), ("ignore", {1: "first"})])
+def test_a_driver_that_was_just_started_may_meet_a_truncate_alone(
+    lake: Lake, name: str, policy: str, left: dict[int, str]
+) -> None:
+    """A truncate has no key, and so does not tell the schema of the table's keys."""
+    topic = Topic(TIMED)
+    create(topic, [1])
+    writer = lake.writer(name, topic, truncate=policy)
+    writer.sink.partitions = (0,)
+    writer.write()
+    topic.raw(None, topic.value(Event("t", row(0), (2, 1))))
+    started = lake.writer(name, topic, truncate=policy)
+    started.sink.partitions = (0,)
+    started.write(1)
+    assert names(started) == left
