@@ -322,8 +322,7 @@ class MicroBatchWriter:
         self._fetch(*schema_ids(framed))
         if self.schemas.values and not self.schemas.has_key and self.schemas.ids_rise:
             # A truncate has no key: a driver that was just started may meet one alone.
-            table = IcebergTable.load(self.sink.spark, self.sink.target)
-            ledger = table.ledger() if table else None
+            ledger = self._ledger()
             self._fetch((), ledger.key_schema_ids if ledger else ())
         if not self.schemas.values or not self.schemas.has_key:
             # Tombstones carry no schema id, but neither do records of another format.
@@ -342,10 +341,13 @@ class MicroBatchWriter:
     def _require_schemas(self, learned: WriterSchemas) -> None:
         """Before anything is read by them: are they what they were when records of them were applied?"""
         where = self.sink.target.name
-        table = IcebergTable.load(self.sink.spark, self.sink.target)
-        ledger = table.ledger() if table else None
+        ledger = self._ledger()
         require_same_schemas(ledger.fingerprints if ledger else {}, learned.fingerprints, where)
         require_roles(learned.values, learned.keys, where)
+
+    def _ledger(self) -> Ledger | None:
+        table = IcebergTable.load(self.sink.spark, self.sink.target)
+        return table.ledger() if table else None
 
     def _table(self) -> tuple[IcebergTable | None, tuple[Column, ...]]:
         """The table as it is, and its columns with what the schemas add."""

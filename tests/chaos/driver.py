@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cdc_sink.spark.failpoints import VARIABLE
+from tests.java_options import FOR_ONE_TEST
 
 # Ten times what two quiet cores need: a limit ends a test that hangs, it measures nothing.
 LIMIT_S = 400.0
@@ -24,7 +25,7 @@ _CDC_SINK = (sys.executable, "-c", "from cdc_sink.cli.main import main; main()")
 # start is the loading of classes, which a rehearsal keeps for all that follow. With room for all classes, and
 # for the garbage of a start, it collects less.
 _STARTS_SOON = (
-    "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=240m"
+    f"{FOR_ONE_TEST} -XX:ReservedCodeCacheSize=240m"
     " -XX:MetaspaceSize=256m -XX:NewRatio=1"
     " -Xlog:cds=off -Xlog:cds+dynamic=off"
 )

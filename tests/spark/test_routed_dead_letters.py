@@ -5,23 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from debezium import ITEMS, ROUTED, Event, SourceTable, Topic, item, optional, semantic
+from debezium import ROUTED, Event, Topic
 from lake import Lake
+from test_dead_letters import INFINITY, TIMED, row
+from test_replayed_letters import mend, replay
 
-from cdc_sink.spark.run.replay import ReplayReport, replay_letters
+from cdc_sink.spark.run.replay import ReplayReport
 
-TIMED = SourceTable(
-    {**ITEMS.columns, "seen": optional(semantic("long", "io.debezium.time.MicroTimestamp"))}
-)
 EU, US = (
     dataclasses.replace(TIMED, origin={"db": name}, routed=f"shop.{name}.items")
     for name in ("eu", "us")
 )
-INFINITY = 9223372036825200000
-
-
-def row(name: str, seen: int = 0) -> dict[str, Any]:
-    return {**item(1, name), "seen": seen}
 
 
 def test_a_replay_puts_a_letter_into_the_row_of_its_shard(lake: Lake, name: str) -> None:
@@ -30,27 +24,22 @@ def test_a_replay_puts_a_letter_into_the_row_of_its_shard(lake: Lake, name: str)
     writer = lake.writer(name, topic, sources="many", on_resnapshot="keep")
     for table, position in ((EU, 900), (US, 5)):
         topic.written_by(table)
-        topic.send(Event("c", row("first"), (position, 1)))
+        topic.send(Event("c", row(1, "first"), (position, 1)))
     topic.written_by(US)
-    topic.send(Event("u", row("bad", INFINITY), (6, 1)))
-    topic.send(Event("d", row("later"), (6, 2)))
-    topic.tombstone(row("later"))
-    topic.send(Event("c", row("again"), (6, 3)))
+    topic.send(Event("u", row(1, "bad", INFINITY), (6, 1)))
+    topic.send(Event("d", row(1, "later"), (6, 2)))
+    topic.tombstone(row(1, "later"))
+    topic.send(Event("c", row(1, "again"), (6, 3)))
     topic.written_by(EU)
-    topic.send(Event("u", row("goes on"), (901, 1)))
+    topic.send(Event("u", row(1, "goes on"), (901, 1)))
     writer.write()
     assert names(writer.table) == {"shop.eu.items": "goes on", "shop.us.items": "first"}
     assert writer.ledger.quarantined == 3
 
-    store = f"{lake.pipeline.catalog.name}.{lake.pipeline.dead_letters}"
     topic.written_by(US)
-    good = topic.value(Event("u", row("mended", 7), (6, 1))).hex()
-    writer.spark.sql(
-        f"UPDATE {store} SET value = X'{good}' "
-        f"WHERE `table` = '{writer.target.name}' AND reason = 'value'"
-    )
+    mend(writer, 1)
     fresh = dataclasses.replace(writer)  # as `dead-letters replay` starts
-    assert replay_letters(fresh.records, fresh.ledger) == ReplayReport(writer.target.name, 3, 0)
+    assert replay(fresh) == ReplayReport(writer.target.name, 3, 0)
     assert names(writer.table) == {"shop.eu.items": "goes on", "shop.us.items": "again"}
     assert writer.ledger.quarantined == 0
 
