@@ -149,7 +149,9 @@ class Spark(Frozen):
         default=None, description="default none: what spark-submit says, or local[*] without it"
     )
     conf: dict[Annotated[str, Field(pattern=r"^spark\.")], TextOrSecret] = Field(
-        default_factory=dict, description="Spark properties, each named spark.…; default none"
+        default_factory=dict,
+        description="Spark properties, each named spark.…; jars, class path and Java options are added to "
+        "those that cdc-sink sets, any other property replaces that of cdc-sink; default none",
     )
 
 

@@ -235,15 +235,13 @@ class Demo:
 
 def _shell_properties(pipeline: Pipeline, folder: DemoFolder) -> dict[str, str]:
     """Return what spark-sql needs to see the tables: the catalog, our jars, and some peace."""
-    paths = [str(path) for path in jars("spark")]
     log = folder.spark_log.with_name("spark-sql.log")
     return {
         **session_properties(pipeline.catalog),
         "spark.sql.defaultCatalog": pipeline.catalog.name,
         "spark.sql.catalogImplementation": "in-memory",  # no Hive metastore in the working folder
         "spark.sql.session.timeZone": "UTC",
-        "spark.jars": ",".join(paths),
-        "spark.driver.extraClassPath": ":".join(paths),
+        "spark.driver.extraClassPath": ":".join(str(path) for path in jars("spark")),
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={LOG4J} -Dcdcsink.log={log}",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",

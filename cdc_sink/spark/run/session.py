@@ -108,7 +108,7 @@ def _properties(pipeline: Pipeline, *, submitted: bool, log_file: Path | None) -
     master = pipeline.spark.master
     if master is None and not submitted:
         master = "local[*]"
-    local = master is not None and master.startswith("local")
+    local = master is not None and _is_one_jvm(master)
     found = {
         # Code that Spark generated for a table's batches has to be there for the next ones: a table has 40
         # pieces of it, and 150 more once key updates leave values out. By default all tables share 100.
@@ -128,7 +128,7 @@ def _properties(pipeline: Pipeline, *, submitted: bool, log_file: Path | None) -
     if master is not None:
         found["spark.master"] = master
     if not submitted:
-        found |= _own_jvm(log_file)
+        found |= _own_jvm(log_file, local=local)
     if local:
         found |= {
             "spark.driver.host": "127.0.0.1",
@@ -142,7 +142,27 @@ def _properties(pipeline: Pipeline, *, submitted: bool, log_file: Path | None) -
             "spark.ui.retainedTasks": "1000",
             "spark.hadoop.fs.file.impl": BARE_LOCAL,
         }
-    return found | revealed(pipeline.spark.conf)
+    return _with_users(found, revealed(pipeline.spark.conf))
+
+
+def _is_one_jvm(master: str) -> bool:
+    """Whether driver and tasks share a JVM; `local-cluster[…]` starts others."""
+    return master == "local" or master.startswith("local[")
+
+
+# What a user gives of these stands behind ours, and in the place of none: without our limits a damaged record
+# could end the process, without our jars nothing runs. Of two Java options of one name the later one holds.
+_JOINED_BY = {
+    "spark.jars": ",",
+    "spark.driver.extraClassPath": ":",
+    "spark.driver.extraJavaOptions": " ",
+    "spark.executor.extraJavaOptions": " ",
+}
+
+
+def _with_users(ours: Mapping[str, str], users: Mapping[str, str]) -> Mapping[str, str]:
+    both = ours.keys() & users.keys() & _JOINED_BY.keys()
+    return {**ours, **users} | {k: _JOINED_BY[k].join((ours[k], users[k])) for k in both}
 
 
 # All the code that Spark generated and keeps is compiled, too. A JVM with its quick compiler alone has 48 MB
@@ -150,15 +170,16 @@ def _properties(pipeline: Pipeline, *, submitted: bool, log_file: Path | None) -
 CODE_CACHE = "-XX:ReservedCodeCacheSize=512m"
 
 
-def _own_jvm(log_file: Path | None) -> dict[str, str]:
+def _own_jvm(log_file: Path | None, *, local: bool) -> dict[str, str]:
     paths = [str(path) for path in jars("spark")]
     log = f"-Dlog4j2.configurationFile={LOG4J} -Dcdcsink.log={log_file or '/dev/stderr'}"
     return {
-        "spark.jars": ",".join(paths),
         # The file system class is loaded before spark.jars are.
         "spark.driver.extraClassPath": ":".join(paths),
         "spark.driver.extraJavaOptions": f"{log} {AVRO_LIMITS} {CODE_CACHE}",
         "spark.executor.extraJavaOptions": AVRO_LIMITS,
+        # For executors. Where the driver is the only JVM, it would copy them for itself at each start.
+        **({} if local else {"spark.jars": ",".join(paths)}),
     }
 
 
