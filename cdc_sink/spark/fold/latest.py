@@ -33,12 +33,10 @@ from cdc_sink.spark.fold.batch_facts import IS_STREAM, Passing, batch_facts, pas
 from cdc_sink.spark.fold.held_rows import release
 from cdc_sink.spark.fold.ledger_filter import below_sql, mark_sql, offset_sql
 from cdc_sink.spark.fold.tombstones import (
-    ADDED,
     DELETED,
-    IS_ASIDE,
-    IS_FINAL,
     TELLS,
-    is_bare,
+    is_aside,
+    is_final,
     of_changes,
     of_tombstones,
 )
@@ -52,10 +50,17 @@ from cdc_sink.table.merge_sql import key_alias
 from cdc_sink.table.plan import BatchFacts
 
 _AT = f"IF(position IS NULL, NULL, {between_partitions_sql('op', 'position.hi', 'position.lo')})"
-_NO_BYTES = "CAST(NULL AS BINARY)"
+_NO_NAMES = "CAST(array() AS ARRAY<STRING>)"
+# A stream event without position stops the table: redelivery could not be told from news.
+_NO_POSITION = fault_sql(f"'{POSITION}'", "CAST(NULL AS BINARY)")
+_APPLICABLE = (
+    f"CASE WHEN {IS_STREAM} AND (position.hi IS NULL OR position.lo IS NULL) THEN "
+    f"CAST({_NO_POSITION} AS STRING) ELSE op END AS op"
+)
 _ITS_PARTITION = ", 'partition', partition"
 LARGE = (StringType, BinaryType, ArrayType, MapType)
 ORDER = ("order_hi", "order_lo", "offset")
+_SIGNS = ("is_split", "is_overtaken", "is_tied")  # to be counted
 # What the table commit needs of a change; the rest is not carried through the shuffle.
 CARRIED = (
     "key", "op", "after", "unavailable", "position", "source_ts", "partition", "offset", "schema_id"
@@ -71,8 +76,10 @@ def latest_per_key(changes: DataFrame) -> DataFrame:
     Source: Debezium 3.6 source blocks; the rule is in testing/fold.py.
     """
     kept = _stale_exactly(changes, {}, "partition").where("op IS NOT NULL AND NOT stale")
-    last = _last(kept, FoldOptions(exact=True, fills=fillable(changes)))
-    return last.withColumn("unavailable", F.col("missing")).select(*changes.columns)
+    schema = changes.schema
+    kept = kept.selectExpr("*", *_placed(schema, exact=True))
+    last = _last(kept, schema, FoldOptions(exact=True, fills=fillable(changes)), schema.names)
+    return last.withColumn("unavailable", F.col("missing")).select(*schema.names)
 
 
 @dataclass(frozen=True)
@@ -135,15 +142,14 @@ def fold(
     In:  changes that the ledger does not have yet, with `aside` where some don't belong to the table's rows;
          its high-water marks; the partitions it knows; of those that ended with a delete the hash of its key.
     """
-    has_aside = "aside" in changes.columns
-    if not has_aside:
-        changes = changes.withColumn("aside", F.lit(None).cast("string"))
-    for name in ("origin", "snapshot"):
-        if name not in changes.columns:  # made by hand, or by a transform that dropped it
-            changes = changes.withColumn(name, F.lit(None).cast("string"))
+    schema, of = changes.schema, options.mark_of
+    has_aside = "aside" in schema.names
+    # `origin` and `snapshot` lack where changes are made by hand, or by a transform that dropped them.
+    lacks = [name for name in ("aside", "origin", "snapshot") if name not in schema.names]
+    more = {name: "CAST(NULL AS STRING)" for name in lacks}
     if options.by is not None:
-        changes = changes.withColumn("lane", F.expr(options.by.sql))
-    of = options.mark_of
+        more["lane"] = options.by.sql
+    changes = changes.withColumns({name: F.expr(sql) for name, sql in more.items()})
     below = below_sql(marks, of)
     marked = _stale_exactly(changes, marks, of) if options.exact else changes
     finds_bare = options.finds_bare and not options.every
@@ -156,32 +162,32 @@ def fold(
         by=options.by,
     )
     seen, left = Observation(), Observation()
-    kept = marked.observe(seen, *passing(partitions, has)).withColumn("stale", F.expr(has.stale))
-    if options.needs_position:
-        kept = require_applicable(kept)
+    # In few steps: Spark analyses each by itself, which takes a good part of a small batch.
+    lane = (
+        () if options.by is None else ("lane",)
+    )  # for who looks at keys that the connector filled in
+    telling = (f"{DELETED} AS deleted", f"{is_aside(has.stale)} AS is_aside") if finds_bare else ()
+    kept = marked.observe(seen, *passing(partitions, has)).selectExpr(
+        *(_APPLICABLE if name == "op" and options.needs_position else name for name in CARRIED),
+        *("aside", f"{has.stale} AS stale", *lane, *telling),
+        *(("place",) if options.exact else ()),
+        *(() if options.every else _placed(schema, exact=options.exact)),
+    )
     is_kept = "(op IS NOT NULL AND aside IS NULL AND NOT stale)"
-    if finds_bare:
-        kept = kept.withColumn("deleted", F.expr(DELETED)).where(f"{is_kept} OR ({TELLS})")
-        kept = kept.withColumn("is_aside", F.expr(IS_ASIDE))
-    else:
-        kept = kept.where(is_kept)
+    kept = kept.where(f"{is_kept} OR ({TELLS})" if finds_bare else is_kept)
     if has_aside:  # without it no truncate gets here
         if options.ignores_truncates:
             kept = kept.where("op IS NULL OR op <> 't'")
         elif not options.every:
             kept = _after_truncate(kept)
-    more = [
-        *(("place",) if options.exact else ()),
-        *(("deleted", "is_aside") if finds_bare else ()),
-        # For who looks at keys that the connector filled in.
-        *(("lane",) if options.by is not None else ()),
-    ]
-    kept = kept.select(*CARRIED, *more)
+    names = (*CARRIED, *lane)
     rows = (
-        (_every(kept) if options.every else _last(kept, options, ended_with or {}))
-        .observe(left, *remaining(options.fills, options.filled_in))
-        .localCheckpoint(eager=True)
+        _every(kept, schema, names)
+        if options.every
+        else _last(kept, schema, options, names, ended_with or {})
     )
+    rows = rows.observe(left, *remaining(options.fills, options.filled_in))
+    rows = rows.localCheckpoint(eager=True)
     facts = batch_facts(
         seen.get,
         left.get,
@@ -203,9 +209,9 @@ def _after_truncate(kept: DataFrame) -> DataFrame:
     )
 
 
-def _every(changes: DataFrame) -> DataFrame:
+def _every(changes: DataFrame, schema: StructType, names: Sequence[str]) -> DataFrame:
     """All events, as rows that lack nothing."""
-    lacking = set(fillable(changes))
+    lacking = set(_large(schema))
     values = [
         f"{literal(name)}, "
         + (
@@ -213,36 +219,31 @@ def _every(changes: DataFrame) -> DataFrame:
             if name in lacking
             else f"after.{quote(name)}"
         )
-        for name in changes.select("after.*").columns
+        for name in _fields(schema, "after")
     ]
-    return changes.withColumns(
-        {
-            "after": F.expr(f"named_struct({', '.join(values)})"),
-            "missing": F.expr("CAST(array() AS ARRAY<STRING>)"),
-            "is_unknown": F.lit(False),
-            "is_split": F.lit(False),
-            "is_tied": F.lit(False),
-            "is_overtaken": F.lit(False),
-        }
+    after = f"named_struct({', '.join(values)})"
+    nothing = ("is_unknown", "is_split", "is_tied", "is_overtaken")
+    return changes.selectExpr(
+        *_with_after(names, after), f"{_NO_NAMES} AS missing", *(f"false AS {n}" for n in nothing)
     )
+
+
+def _with_after(names: Sequence[str], after: str) -> list[str]:
+    return [f"{after} AS after" if name == "after" else name for name in names]
 
 
 def _last(
-    changes: DataFrame, options: FoldOptions, ended_with: Mapping[int, int] | None = None
+    changes: DataFrame,
+    schema: StructType,
+    options: FoldOptions,
+    names: Sequence[str],
+    ended_with: Mapping[int, int] | None = None,
 ) -> DataFrame:
+    """Of changes with what `_placed` adds, these columns of the last ones, and what `remaining` asks."""
     # Rows that only tell of tombstones are last of all, and no window below may see them.
     told, aside_last = (of_changes, [F.asc("is_aside")]) if options.finds_bare else (str, [])
-    names = changes.select("key.*").columns
-    keys = [f"key.{quote(name)} AS {key_alias(i)}" for i, name in enumerate(names)]
-    # Inside a partition `place` never falls, so this is Kafka order there; between two it is commit order.
-    by_position = "place.{}" if options.exact else "IF(op <> 'r', position.{}, NULL)"
-    ordered = changes.selectExpr(
-        "*",
-        *keys,
-        f"{by_position} AS order_hi".format("hi"),
-        f"{by_position} AS order_lo".format("lo"),
-    )
-    of_key = Window.partitionBy(*[F.expr(key_alias(i)) for i in range(len(names))])
+    keys = [key_alias(i) for i in range(len(_fields(schema, "key")))]
+    of_key = Window.partitionBy(*keys)
     # A row of a source snapshot is older than stream events at its position.
     is_stream = [F.expr(IS_STREAM).desc()] if options.moving else []
     *place, latest = ORDER
@@ -252,31 +253,40 @@ def _last(
     partition, offset = F.expr(told("partition")), F.expr(told("offset"))
     split = F.min(partition).over(whole) != F.max(partition).over(whole)
     overtaken = F.col("offset") < F.max(offset).over(whole)
-    ordered = ordered.withColumns(
+    ordered = changes.withColumns(
         {
             "newest": F.row_number().over(newest_first),
             "is_split": split,
             "is_overtaken": F.lit(False) if options.exact else overtaken,
+            "is_tied": _is_tied(schema, keys, options),
             **(of_tombstones(whole) if options.finds_bare else {}),
+            **_images(whole, options),
         }
     )
-    ordered = ordered.withColumn("is_tied", _is_tied(ordered, len(names), options))
-    if options.fills:
-        ordered = _with_images(ordered, whole, options)
-    if options.finds_bare:
-        ordered = ordered.withColumn("is_bare", F.expr(is_bare(ended_with or {})))
-    newest = ordered.where(IS_FINAL if options.finds_bare else "newest = 1")
-    return _filled(newest.drop(*ADDED), options)
+    final = is_final(ended_with or {}) if options.finds_bare else "newest = 1"
+    return _filled(ordered.where(final), schema, (*names, *keys, *_SIGNS), options)
 
 
-def _is_tied(ordered: DataFrame, keys: int, options: FoldOptions) -> Column:
+def _placed(schema: StructType, *, exact: bool) -> list[str]:
+    """SQL of the key's columns on top, and of the place of a change among those of its key."""
+    # Inside a partition `place` never falls, so this is Kafka order there; between two it is commit order.
+    by_position = "place.{0}" if exact else "IF(op <> 'r', position.{0}, NULL)"
+    keys = [f"key.{quote(n)} AS {key_alias(i)}" for i, n in enumerate(_fields(schema, "key"))]
+    return [*keys, *(f"{by_position} AS order_{{0}}".format(part) for part in ("hi", "lo"))]
+
+
+def _fields(schema: StructType, name: str) -> list[str]:
+    kind = schema[name].dataType
+    assert isinstance(kind, StructType)
+    return kind.names
+
+
+def _is_tied(schema: StructType, keys: Sequence[str], options: FoldOptions) -> Column:
     """Another change of the key has the same position in another partition, and is not the same change."""
     if options.moving is None or not options.ties:
         return F.lit(False)
-    of_place = [F.expr(key_alias(i)) for i in range(keys)]
-    of_place += [F.col("order_hi"), F.col("order_lo"), F.expr(IS_STREAM)]
-    at_place = Window.partitionBy(*of_place)
-    kind = ordered.schema["after"].dataType
+    at_place = Window.partitionBy(*keys, "order_hi", "order_lo", F.expr(IS_STREAM))
+    kind = schema["after"].dataType
     assert isinstance(kind, StructType)
     hashable = [f.name for f in kind.fields if "map<" not in f.dataType.simpleString()]
     told = of_changes if options.finds_bare else str
@@ -286,16 +296,15 @@ def _is_tied(ordered: DataFrame, keys: int, options: FoldOptions) -> Column:
     return differ & (F.min(where).over(at_place) != F.max(where).over(at_place))
 
 
-def _with_images(ordered: DataFrame, whole: WindowSpec, options: FoldOptions) -> DataFrame:
+def _images(whole: WindowSpec, options: FoldOptions) -> dict[str, Column]:
     """Per column the newest value that is known: null when no change of the batch knows one."""
     told = of_changes if options.finds_bare else str
-    images = {
+    return {
         f"image{i}": F.first(
             F.expr(told(known_sql(name, options.nulls_left_out, _ITS_PARTITION))), ignorenulls=True
         ).over(whole)
         for i, name in enumerate(options.fills)
     }
-    return ordered.withColumns(images)
 
 
 def known_sql(name: str, nulls_left_out: bool, more: str = "") -> str:
@@ -313,21 +322,21 @@ def known_sql(name: str, nulls_left_out: bool, more: str = "") -> str:
     )
 
 
-def _filled(newest: DataFrame, options: FoldOptions) -> DataFrame:
+def _filled(
+    newest: DataFrame, schema: StructType, names: Sequence[str], options: FoldOptions
+) -> DataFrame:
     """Complete the last images from the older ones; say what is missing still, and what nobody knows.
 
     While keys move, an image of another partition may have one behind it that still waits: nobody knows then.
     """
     fills, moving = options.fills, options.moving
     if not fills:
-        return newest.withColumns(
-            {"missing": F.expr("IF(op = 'd', CAST(array() AS ARRAY<STRING>), unavailable)"),
-             "is_unknown": F.lit(False)}
-        )  # fmt: skip
+        missing = f"IF(op = 'd', {_NO_NAMES}, unavailable) AS missing"
+        return newest.selectExpr(*names, missing, "false AS is_unknown")
     numbers = {name: i for i, name in enumerate(fills)}
     lacks = {n: f"array_contains(unavailable, {literal(n)})" for n in fills}
     parts = []
-    for name in newest.select("after.*").columns:
+    for name in _fields(schema, "after"):
         value = f"after.{quote(name)}"
         if name in numbers:
             value = f"IF({lacks[name]}, image{numbers[name]}.value, {value})"
@@ -336,27 +345,27 @@ def _filled(newest: DataFrame, options: FoldOptions) -> DataFrame:
     known = "image{0}.known"
     if moving is not None:
         known = "(image{0}.known AND image{0}.partition = partition)" if moving.once else "false"
-    missing = [
+    left_out = [
         f"IF({lacks[n]} AND NOT coalesce({known.format(i)}, false), {literal(n)}, NULL)"
         for n, i in numbers.items()
     ]
     deleted = [f"({lacks[n]} AND NOT {known.format(i)})" for n, i in numbers.items()]
-    return newest.withColumns(
-        {
-            "after": F.expr(f"IF({is_row}, named_struct({', '.join(parts)}), after)"),
-            "missing": F.expr(
-                f"IF({is_row}, array_except(array_union(array({', '.join(missing)}), "
-                f"array_except(unavailable, array({', '.join(map(literal, fills))}))), array(NULL)), "
-                "CAST(array() AS ARRAY<STRING>))"
-            ),
-            "is_unknown": F.expr(f"{is_row} AND coalesce({' OR '.join(deleted)}, false)"),
-        }
-    ).drop(*[f"image{i}" for i in numbers.values()])
+    others = f"array_except(unavailable, array({', '.join(map(literal, fills))}))"
+    lacking = f"array_except(array_union(array({', '.join(left_out)}), {others}), array(NULL))"
+    return newest.selectExpr(
+        *_with_after(names, f"IF({is_row}, named_struct({', '.join(parts)}), after)"),
+        f"IF({is_row}, {lacking}, {_NO_NAMES}) AS missing",
+        f"({is_row} AND coalesce({' OR '.join(deleted)}, false)) AS is_unknown",
+    )
 
 
 def fillable(changes: DataFrame) -> tuple[str, ...]:
     """Names of the columns that the connector may leave a value out of: those of unlimited size."""
-    after = changes.schema["after"].dataType
+    return _large(changes.schema)
+
+
+def _large(schema: StructType) -> tuple[str, ...]:
+    after = schema["after"].dataType
     assert isinstance(after, StructType)
     return tuple(f.name for f in after.fields if isinstance(f.dataType, LARGE))
 
@@ -365,16 +374,6 @@ def not_in(ledger: Ledger, changes: DataFrame) -> DataFrame:
     """Only the records that the ledger does not have yet; a replay leaves none."""
     offsets = {p: o for p, o in ledger.next_offsets.items() if o > 0}
     return changes.where(f"offset >= coalesce({offset_sql(offsets)}, 0L)") if offsets else changes
-
-
-def require_applicable(changes: DataFrame) -> DataFrame:
-    """Stop at a stream event without position: redelivery could not be told from news."""
-    no_position = fault_sql(f"'{POSITION}'", _NO_BYTES)
-    op = (
-        f"CASE WHEN {IS_STREAM} AND (position.hi IS NULL OR position.lo IS NULL) THEN "
-        f"CAST({no_position} AS STRING) ELSE op END"
-    )
-    return changes.withColumn("op", F.expr(op))
 
 
 def _stale_exactly(changes: DataFrame, marks: Mapping[int, SourcePosition], of: str) -> DataFrame:

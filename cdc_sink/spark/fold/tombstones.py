@@ -26,15 +26,16 @@ from cdc_sink.table.faults import TOMBSTONE
 
 # Of each change that deletes its key, or that may have: what is known of a dead letter is its key alone.
 DELETED = "IF(key IS NOT NULL AND (op = 'd' OR aside IS NOT NULL), xxhash64(key), NULL)"
-# What only tells of tombstones, and is no candidate for the key's final image.
-IS_ASIDE = "op IS NULL OR stale OR aside IS NOT NULL"
 TELLS = (
     "key IS NOT NULL AND ((op IS NULL AND aside IS NULL) "
     "OR (deleted IS NOT NULL AND (stale OR aside IS NOT NULL)))"
 )
 STOPS = fault_sql(f"'{TOMBSTONE}'", "CAST(NULL AS BINARY)", record="s.{}")
-IS_FINAL = "IF(is_bare, op IS NULL AND offset = tombstone AND deleted IS NULL, newest = 1 AND NOT is_aside)"
-ADDED = ("deleted", "is_aside", "is_bare", "tombstone", "last_delete", "last_image", "is_apart")
+
+
+def is_aside(stale: str) -> str:
+    """Whether a record only tells of tombstones, and is no candidate for the key's final image."""
+    return f"(op IS NULL OR ({stale}) OR aside IS NOT NULL)"
 
 
 def of_changes(name: str) -> str:
@@ -43,7 +44,7 @@ def of_changes(name: str) -> str:
 
 
 def of_tombstones(of_key: WindowSpec) -> dict[str, Column]:
-    """Offsets of a key's last records of each kind, by their names in `is_bare`.
+    """Offsets of a key's last records of each kind, by their names in `is_final`.
 
     In: a window over all rows of the key; they have `deleted` and `is_aside`.
     """
@@ -59,8 +60,8 @@ def of_tombstones(of_key: WindowSpec) -> dict[str, Column]:
     }
 
 
-def is_bare(ended_with: Mapping[int, int]) -> str:
-    """Whether the key's last record is a bare tombstone; the same for all rows of a key.
+def is_final(ended_with: Mapping[int, int]) -> str:
+    """Whether a record is what becomes of its key: the bare tombstone where it has one, or the newest change.
 
     In: by partition the hash of the delete that was its last record before the batch.
     """
@@ -69,7 +70,9 @@ def is_bare(ended_with: Mapping[int, int]) -> str:
         "(last_delete IS NULL OR (last_delete < last_image AND last_image < tombstone)) "
         f"AND NOT (last_image IS NULL AND {_ended_with(ended_with)})"
     )
-    return f"{is_last} AND NOT is_apart AND {undeleted}"
+    is_tombstone = "op IS NULL AND offset = tombstone AND deleted IS NULL"
+    is_bare = f"{is_last} AND NOT is_apart AND {undeleted}"  # the same for all records of a key
+    return f"IF({is_bare}, {is_tombstone}, newest = 1 AND NOT is_aside)"
 
 
 def _ended_with(ended_with: Mapping[int, int]) -> str:

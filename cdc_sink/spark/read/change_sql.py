@@ -25,9 +25,6 @@ from cdc_sink.table.schema.writer_schemas import FieldMapping, WriterSchemas
 
 OLD_KEY = "__debezium.oldkey"
 NO_POSITION = "CAST(NULL AS STRUCT<hi: BIGINT, lo: BIGINT>)"
-UNAVAILABLE_NAMES = (
-    f"IF(unavailable = '', CAST(array() AS ARRAY<STRING>), split(unavailable, {literal(BETWEEN)}))"
-)
 JSON_OPTIONS = "map('allowUnquotedControlChars', 'true')"
 
 
@@ -306,9 +303,9 @@ class Projection:
         return f"STRUCT<{columns}>"
 
     def unavailable(self) -> str:
-        """Names of the columns that hold Debezium's placeholder instead of a value, as one text.
+        """Names of the columns that hold Debezium's placeholder instead of a value.
 
-        A text first, since each test stands in the code once then; `UNAVAILABLE_NAMES` makes an array of it.
+        A text first: each test stands in the generated code once then.
         """
 
         def names(i: int) -> str:
@@ -325,7 +322,8 @@ class Projection:
             named = f"concat_ws({literal(BETWEEN)}, {listed})"
             return f"IF({self.whole(i)}, '', {named})"
 
-        return self.per_schema(names, "CAST(NULL AS STRING)")
+        text = self.per_schema(names, "CAST(NULL AS STRING)")
+        return f"array_remove(split({text}, {literal(BETWEEN)}), '')"  # no name is empty
 
     def whole(self, i: int) -> str:
         """True for a change that no value can be left out of: what looks like the placeholder is data.

@@ -18,7 +18,7 @@ from pyspark.sql.types import StructType
 
 from cdc_sink.debezium.envelope import reader_schema, spark_schema
 from cdc_sink.debezium.wire.confluent import PREFIX_BYTES, frame_prefix, framing_fault_sql
-from cdc_sink.spark.read.change_sql import UNAVAILABLE_NAMES, Projection
+from cdc_sink.spark.read.change_sql import Projection
 from cdc_sink.spark.read.record_faults import FRAME, KEY, fault_sql
 from cdc_sink.table.schema.columns import Column, iceberg_type
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
@@ -96,7 +96,7 @@ def decode(
     decoded = _decoded(records, projected)
     if sets_aside:
         decoded = decoded.withColumn("fault", F.expr(projected.fault()))
-    changes = decoded.selectExpr(
+    return decoded.selectExpr(
         f"{projected.key()} AS key",
         f"{projected.op()} AS op",
         f"{projected.after()} AS after",
@@ -111,7 +111,6 @@ def decode(
         f"{projected.origin()} AS origin",
         *(("fault", "raw", f"{projected.old_key()} AS old_key") if sets_aside else ()),
     )
-    return changes.withColumn("unavailable", F.expr(UNAVAILABLE_NAMES))
 
 
 def log_names(
