@@ -28,7 +28,7 @@ kafka: {bootstrap_servers: "127.0.0.1:1"}
 registry: {url: "http://127.0.0.1:1"}
 catalog: {type: hadoop, warehouse: FOLDER}
 checkpoints: FOLDER
-spark: {master: "local[2]", conf: {spark.driver.memory: 2g}}
+spark: {master: "local[2]", conf: {spark.driver.memory: 2g, spark.driver.extraJavaOptions: "-Xms2g"}}
 tables: [{topic: none}]
 """
 

@@ -30,7 +30,7 @@ from tests.chaos.looks import batches_of, facts_of, is_applied, records_in
 from tests.chaos.shop import DDL, NAME, captured, config_of, connects, name_of
 
 FIRST_CHANGES = 300
-CHANGES_PER_S = 30.0
+CHANGES_PER_S = 20.0
 VERIFY_S = 120  # for what Connect has not delivered yet
 
 
@@ -106,6 +106,7 @@ class History:
         """A file of the same pipeline that has one of its tables alone."""
         config = yaml.safe_load(self.config.read_text())
         config["tables"] = [one for one in config["tables"] if _is_of(one, table)]
+        config["defaults"]["trigger_s"] = 1.0  # its batches are waited for
         file = self.folder / f"{table}.yaml"
         file.write_text(yaml.safe_dump(config))
         return file

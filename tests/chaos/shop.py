@@ -60,11 +60,15 @@ def config_of(chain: Chain, folder: Path) -> dict[str, Any]:
             "warehouse": f"file://{folder}/warehouse",
         },
         "checkpoints": f"file://{folder}/checkpoints",
-        "spark": {"master": "local[2]", "conf": {"spark.driver.memory": "1g"}},
+        "spark": {
+            "master": "local[2]",
+            "conf": {"spark.driver.memory": "1g", "spark.driver.extraJavaOptions": "-Xms1g"},
+        },
+        # Of a driver of all tables a batch of any is waited for, and what it does meanwhile costs the most.
         "defaults": {
             "namespace": NAME,
             "buckets": 2,
-            "trigger_s": 1.0,
+            "trigger_s": 3.0,
             "max_records_per_batch": 300,
         },
         "tables": [

@@ -43,7 +43,8 @@ class Lake:
     @classmethod
     def open(cls, folder: Path) -> Lake:
         conf: config.Properties = {
-            "spark.driver.memory": "2g",
+            "spark.driver.memory": "3g",
+            "spark.driver.extraJavaOptions": "-Xms3g",  # a heap that grows is collected at each step
             # Enough for `plans_of`. With all of them kept, a fifth of the time went into collecting the heap.
             "spark.sql.ui.retainedExecutions": "300",
             "spark.local.dir": str(folder / "scratch"),
