@@ -146,10 +146,9 @@ def fold(
     has_aside = "aside" in schema.names
     # `origin` and `snapshot` lack where changes are made by hand, or by a transform that dropped them.
     lacks = [name for name in ("aside", "origin", "snapshot") if name not in schema.names]
-    more = {name: "CAST(NULL AS STRING)" for name in lacks}
+    changes = changes.withColumns(dict.fromkeys(lacks, F.lit(None).cast("string")))
     if options.by is not None:
-        more["lane"] = options.by.sql
-    changes = changes.withColumns({name: F.expr(sql) for name, sql in more.items()})
+        changes = changes.withColumn("lane", F.expr(options.by.sql))
     below = below_sql(marks, of)
     marked = _stale_exactly(changes, marks, of) if options.exact else changes
     finds_bare = options.finds_bare and not options.every
@@ -162,30 +161,18 @@ def fold(
         by=options.by,
     )
     seen, left = Observation(), Observation()
-    # In few steps: Spark analyses each by itself, which takes a good part of a small batch.
-    lane = (
-        () if options.by is None else ("lane",)
-    )  # for who looks at keys that the connector filled in
-    telling = (f"{DELETED} AS deleted", f"{is_aside(has.stale)} AS is_aside") if finds_bare else ()
-    kept = marked.observe(seen, *passing(partitions, has)).selectExpr(
-        *(_APPLICABLE if name == "op" and options.needs_position else name for name in CARRIED),
-        *("aside", f"{has.stale} AS stale", *lane, *telling),
-        *(("place",) if options.exact else ()),
-        *(() if options.every else _placed(schema, exact=options.exact)),
-    )
-    is_kept = "(op IS NOT NULL AND aside IS NULL AND NOT stale)"
-    kept = kept.where(f"{is_kept} OR ({TELLS})" if finds_bare else is_kept)
+    kept = _kept(marked.observe(seen, *passing(partitions, has)), schema, options, has.stale)
     if has_aside:  # without it no truncate gets here
         if options.ignores_truncates:
             kept = kept.where("op IS NULL OR op <> 't'")
         elif not options.every:
             kept = _after_truncate(kept)
-    names = (*CARRIED, *lane)
-    rows = (
-        _every(kept, schema, names)
-        if options.every
-        else _last(kept, schema, options, names, ended_with or {})
-    )
+    # The lane is for who looks at keys that the connector filled in.
+    names = CARRIED if options.by is None else (*CARRIED, "lane")
+    if options.every:
+        rows = _every(kept, schema, names)
+    else:
+        rows = _last(kept, schema, options, names, ended_with or {})
     rows = rows.observe(left, *remaining(options.fills, options.filled_in))
     rows = rows.localCheckpoint(eager=True)
     facts = batch_facts(
@@ -197,6 +184,26 @@ def fold(
         by=options.by,
     )
     return Folded(rows, facts)
+
+
+def _kept(changes: DataFrame, schema: StructType, options: FoldOptions, stale: str) -> DataFrame:
+    """Changes that may be the last of their keys, and what tells of tombstones.
+
+    In few steps: Spark analyses each by itself, which takes a good part of a small batch.
+    """
+    is_kept = "(op IS NOT NULL AND aside IS NULL AND NOT stale)"
+    columns = [_APPLICABLE if name == "op" and options.needs_position else name for name in CARRIED]
+    columns += ["aside", f"{stale} AS stale"]
+    if options.by is not None:
+        columns.append("lane")
+    if options.exact:
+        columns.append("place")
+    if not options.every:
+        columns += _placed(schema, exact=options.exact)
+        if options.finds_bare:
+            columns += [f"{DELETED} AS deleted", f"{is_aside(stale)} AS is_aside"]
+            is_kept += f" OR ({TELLS})"
+    return changes.selectExpr(*columns).where(is_kept)
 
 
 def _after_truncate(kept: DataFrame) -> DataFrame:
@@ -219,7 +226,7 @@ def _every(changes: DataFrame, schema: StructType, names: Sequence[str]) -> Data
             if name in lacking
             else f"after.{quote(name)}"
         )
-        for name in _fields(schema, "after")
+        for name in _struct(schema, "after").names
     ]
     after = f"named_struct({', '.join(values)})"
     nothing = ("is_unknown", "is_split", "is_tied", "is_overtaken")
@@ -242,7 +249,7 @@ def _last(
     """Of changes with what `_placed` adds, these columns of the last ones, and what `remaining` asks."""
     # Rows that only tell of tombstones are last of all, and no window below may see them.
     told, aside_last = (of_changes, [F.asc("is_aside")]) if options.finds_bare else (str, [])
-    keys = [key_alias(i) for i in range(len(_fields(schema, "key")))]
+    keys = [key_alias(i) for i in range(len(_struct(schema, "key").names))]
     of_key = Window.partitionBy(*keys)
     # A row of a source snapshot is older than stream events at its position.
     is_stream = [F.expr(IS_STREAM).desc()] if options.moving else []
@@ -271,14 +278,14 @@ def _placed(schema: StructType, *, exact: bool) -> list[str]:
     """SQL of the key's columns on top, and of the place of a change among those of its key."""
     # Inside a partition `place` never falls, so this is Kafka order there; between two it is commit order.
     by_position = "place.{0}" if exact else "IF(op <> 'r', position.{0}, NULL)"
-    keys = [f"key.{quote(n)} AS {key_alias(i)}" for i, n in enumerate(_fields(schema, "key"))]
+    keys = [f"key.{quote(n)} AS {key_alias(i)}" for i, n in enumerate(_struct(schema, "key").names)]
     return [*keys, *(f"{by_position} AS order_{{0}}".format(part) for part in ("hi", "lo"))]
 
 
-def _fields(schema: StructType, name: str) -> list[str]:
+def _struct(schema: StructType, name: str) -> StructType:
     kind = schema[name].dataType
     assert isinstance(kind, StructType)
-    return kind.names
+    return kind
 
 
 def _is_tied(schema: StructType, keys: Sequence[str], options: FoldOptions) -> Column:
@@ -286,9 +293,8 @@ def _is_tied(schema: StructType, keys: Sequence[str], options: FoldOptions) -> C
     if options.moving is None or not options.ties:
         return F.lit(False)
     at_place = Window.partitionBy(*keys, "order_hi", "order_lo", F.expr(IS_STREAM))
-    kind = schema["after"].dataType
-    assert isinstance(kind, StructType)
-    hashable = [f.name for f in kind.fields if "map<" not in f.dataType.simpleString()]
+    after = _struct(schema, "after")
+    hashable = [f.name for f in after if "map<" not in f.dataType.simpleString()]
     told = of_changes if options.finds_bare else str
     change = f"xxhash64({', '.join(['op', 'unavailable', *(f'after.{quote(name)}' for name in hashable)])})"
     what, where = F.expr(told(change)), F.expr(told("partition"))
@@ -336,7 +342,7 @@ def _filled(
     numbers = {name: i for i, name in enumerate(fills)}
     lacks = {n: f"array_contains(unavailable, {literal(n)})" for n in fills}
     parts = []
-    for name in _fields(schema, "after"):
+    for name in _struct(schema, "after").names:
         value = f"after.{quote(name)}"
         if name in numbers:
             value = f"IF({lacks[name]}, image{numbers[name]}.value, {value})"
@@ -365,9 +371,7 @@ def fillable(changes: DataFrame) -> tuple[str, ...]:
 
 
 def _large(schema: StructType) -> tuple[str, ...]:
-    after = schema["after"].dataType
-    assert isinstance(after, StructType)
-    return tuple(f.name for f in after.fields if isinstance(f.dataType, LARGE))
+    return tuple(f.name for f in _struct(schema, "after") if isinstance(f.dataType, LARGE))
 
 
 def not_in(ledger: Ledger, changes: DataFrame) -> DataFrame:
