@@ -13,14 +13,16 @@ from pathlib import Path
 import yaml
 from pyspark.sql import SparkSession
 
-from cdc_sink.clients.catalog import session_properties
+from cdc_sink.clients.catalog import load_table, session_properties
 from cdc_sink.clients.kafka import Cluster
 from cdc_sink.config import Catalog, Kafka, Pipeline, load_config
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.demo.chain.servers.mysql import MySql
 from cdc_sink.demo.chain.servers.postgres import Postgres
 from cdc_sink.errors import UnavailableError
+from cdc_sink.observe.table_facts import read_ledger
 from cdc_sink.spark.run.pipeline import RunningPipeline, start
+from cdc_sink.table.ledger.ledger import Ledger
 from cdc_sink.verification.verify import Verification, verify
 from tests.chain.settings import database_of, surroundings_of
 
@@ -131,3 +133,11 @@ def require_equal(pipeline: Pipeline, wait_s: float = 300) -> None:
         raise AssertionError(
             "\n".join(f"{v.failure or v}, of them {v.differences[:5]}" for v in different)
         )
+
+
+def ledger_of(pipeline: Pipeline, name: str) -> Ledger:
+    """The newest ledger of a table that is there."""
+    loaded = load_table(pipeline.catalog, name)
+    found = None if loaded is None else read_ledger(loaded)
+    assert found is not None, name
+    return found[0]

@@ -8,15 +8,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.connect import ConnectClient
 from cdc_sink.clients.kafka import Cluster
 from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.errors import UnavailableError
-from cdc_sink.observe.table_facts import read_ledger
-from cdc_sink.table.ledger.ledger import Ledger
-from tests.chain.pipelines import require_equal, wait
+from tests.chain.pipelines import ledger_of, require_equal, wait
 
 KILLS = 5  # at most
 
@@ -113,10 +110,3 @@ def kill_connect_until_all_comes_again(
 def _applied(pipeline: Pipeline, source: Source) -> int:
     names = [table.name for table in pipeline.tables if table.topic in source.topics]
     return sum(sum(ledger_of(pipeline, name).next_offsets.values()) for name in names)
-
-
-def ledger_of(pipeline: Pipeline, name: str) -> Ledger:
-    loaded = load_table(pipeline.catalog, name)
-    found = None if loaded is None else read_ledger(loaded)
-    assert found is not None, name
-    return found[0]

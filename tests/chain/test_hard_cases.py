@@ -10,16 +10,14 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from cdc_sink.cli.main import run
-from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.dead_letters import read_letters
 from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain
-from cdc_sink.observe.table_facts import read_ledger
 from cdc_sink.spark.run.replay import release, replay
-from cdc_sink.table.ledger.ledger import Ledger
 from tests.chain.databases import connector, execute, query
 from tests.chain.pipelines import (
     Lake,
+    ledger_of,
     require_equal,
     run_once,
     streaming,
@@ -64,13 +62,6 @@ def sources(chain: Chain) -> Iterator[Chain]:
     wait_for_records(chain, GROWING, ROWS)
     yield chain
     chain.remove_connector("hard")
-
-
-def ledger_of(pipeline: Pipeline, target: str) -> Ledger:
-    loaded = load_table(pipeline.catalog, target)
-    found = read_ledger(loaded) if loaded is not None else None
-    assert found is not None
-    return found[0]
 
 
 def test_large_values_that_updates_and_key_updates_leave_out_are_there(

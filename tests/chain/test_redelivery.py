@@ -21,12 +21,11 @@ from cdc_sink.table.schema.metadata_columns import metadata_columns
 from cdc_sink.table.schema.policy import TableMode
 from tests.chain.flattened_sources import FLATTENED, Flattened
 from tests.chain.maria_tables import MariaTables
-from tests.chain.pipelines import Lake, require_equal, streaming
+from tests.chain.pipelines import Lake, ledger_of, require_equal, streaming
 from tests.chain.redelivery import (
     KILLS,
     Source,
     kill_connect_until_all_comes_again,
-    ledger_of,
 )
 
 MARIA = MariaTables()
