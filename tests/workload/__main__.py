@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cdc_sink.cli.verify import render_findings
+from cdc_sink.cli.verbs.verify import render_findings
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.spark.run.session import create_session
 from tests.workload.hands import KINDS

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from cdc_sink.cli.verify import render_findings
+from cdc_sink.cli.verbs.verify import render_findings
 from cdc_sink.config import Pipeline, load_config
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.observe.table_facts import Upstream, read_facts
@@ -175,7 +175,7 @@ def _settings(chain: Chain, folder: Path, part: str, tables: list[str]) -> dict[
         "defaults": {
             "namespace": NAME, "buckets": 2, "trigger_s": 1, "max_records_per_batch": 5_000,
         },
-        "spark": {"master": "local[2]", "conf": {"spark.driver.memory": "2g"}},
+        "spark": {"master": "local[2]", "jars": "locked", "conf": {"spark.driver.memory": "2g"}},
         "tables": [
             {"topic": f"{NAME}.{name}", "source": {"database": "source", "table": name}}
             for name in tables

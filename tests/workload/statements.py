@@ -236,9 +236,9 @@ class Alterations:
 
     def _widen(self, table: WorkTable) -> Alteration | None:
         able = [one for one in table.columns if one.type.wider]
-        if self._database == "postgresql" and table.had_large:
-            # PostgreSQL 18.4 itself fails for ever when a slot that was cut off decodes large values from
-            # before the rewrite: "could not open toast relation".
+        if self._database == "postgresql":
+            # PostgreSQL 18.4 can't decode what was written before such a rewrite, once a slot was cut off:
+            # its process ends with signal 11, or with "could not open toast relation", again and again.
             able = [one for one in able if not one.type.rewrites]
         if not able:
             return None

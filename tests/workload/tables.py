@@ -63,7 +63,6 @@ class WorkTable:
     key: tuple[tuple[str, str], ...]  # name and kind of each key column
     columns: tuple[Column, ...]
     is_full: bool = False  # REPLICA IDENTITY FULL
-    had_large: bool = False  # of its columns, at any time
 
     def key_of(self, number: int) -> tuple[object, ...]:
         """Return the key with a number from 0 to KEYS - 1."""
@@ -79,8 +78,7 @@ class WorkTable:
 
     def with_columns(self, columns: Sequence[Column]) -> WorkTable:
         """Return the table with other columns behind its key."""
-        had_large = self.had_large or any(column.type.is_large for column in columns)
-        return replace(self, columns=tuple(columns), had_large=had_large)
+        return replace(self, columns=tuple(columns))
 
 
 def make_tables(database: Database, seed: int, toast: Toast) -> dict[str, WorkTable]:
@@ -106,7 +104,7 @@ def make_tables(database: Database, seed: int, toast: Toast) -> dict[str, WorkTa
         )
         key = tuple((f"k{number}", kind) for number, kind in enumerate(kinds))
         is_full = toast == "full" or place % 2 == 0
-        tables[name] = WorkTable(name, key, columns, is_full, had_large=heavy > 0)
+        tables[name] = WorkTable(name, key, columns, is_full)
     return tables
 
 
