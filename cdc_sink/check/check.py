@@ -53,6 +53,7 @@ from cdc_sink.clients.registry_ids import native_apis
 from cdc_sink.debezium.connector import ConnectorReading
 from cdc_sink.debezium.wire.outbox import key_schema, value_schema
 from cdc_sink.errors import CdcSinkError
+from cdc_sink.jars.packages import without_package
 from cdc_sink.observe.table_facts import read_ledger
 from cdc_sink.table.ledger.ledger import OWNER_PROPERTY
 from cdc_sink.table.schema.columns import Column, plain_type
@@ -76,6 +77,7 @@ class Servers:
 def check_pipeline(pipeline: config.Pipeline) -> list[Finding]:
     """Return everything there is to say about a pipeline, servers first, then table by table."""
     findings: list[Finding] = [*check_secrets(pipeline), *check_folders(pipeline)]
+    findings += check_file_systems(pipeline)
     servers = _reach_servers(pipeline, findings)
     levels: dict[str, str | None] = {}
     with Sources(pipeline) as sources:
@@ -169,6 +171,28 @@ def check_folders(pipeline: config.Pipeline) -> Iterator[Finding]:
             yield Finding(key, "error", f"{there} can't be written", "give this user the right", 2)
 
 
+def check_file_systems(pipeline: config.Pipeline) -> Iterator[Finding]:
+    """Report addresses for which Spark would have no file system."""
+    for one in without_package(pipeline):
+        if one.is_certain:
+            yield Finding(
+                one.key,
+                "error",
+                f"Hadoop's file system for S3 knows no addresses that begin with {one.scheme}://",
+                "write s3a://, or, for the warehouse, set the catalog's io-impl to "
+                "org.apache.iceberg.aws.s3.S3FileIO",
+                2,
+            )
+        else:
+            yield Finding(
+                one.key,
+                "warning",
+                f"Spark needs the class {one.class_name} for {one.scheme}://, and no package that cdc-sink "
+                "adds has it",
+                "name the package that has it in spark.jars.packages, under spark.conf",
+            )
+
+
 def _reach_servers(pipeline: config.Pipeline, findings: list[Finding]) -> Servers:
     def reach_registry() -> RegistryClient:
         registry = RegistryClient(pipeline.registry)
@@ -227,7 +251,7 @@ def _reach_catalog(catalog: config.Catalog) -> Finding:
         return Finding(
             where, "warning", "its SQLite file isn't there yet", "the first start makes it"
         )
-    open_catalog(catalog)
+    open_catalog(catalog).close()
     return Finding(where, "ok", "answers")
 
 

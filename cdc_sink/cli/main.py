@@ -1,8 +1,8 @@
 """The entry point `cdc-sink`: finds the verb, runs it, and turns what went wrong into words.
 
-A verb is a file in this folder with a function `command`, or a typer app `app`. It is imported only
-when it is called: `--help` is quick, and a machine without Spark can still run `check`. A verb ends
-with `raise typer.Exit(code)` when its code isn't 0.
+A verb is a file in `verbs` with a function `command`, or a typer app `app`. It is imported only when it is
+called: `--help` is quick, and a machine without Spark can still run `check`. A verb ends with
+`raise typer.Exit(code)` when its code isn't 0.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ VERBS = {
     "demo": "Run the whole chain on this machine.",
     "check": "Say what stands in a pipeline's way.",
     "plan": "Print SQL and DDL without acting.",
+    "packages": "Print the jars that Spark needs.",
     "run": "Keep tables equal to their sources.",
     "status": "Show how far each table is behind.",
     "verify": "Compare source and table, key by key.",
@@ -54,7 +55,7 @@ def load_verb(name: str) -> Any:
 
     Raises: ModuleNotFoundError when the file, or a package it needs, isn't there.
     """
-    module = importlib.import_module(f"cdc_sink.cli.{name.replace('-', '_')}")
+    module = importlib.import_module(f"cdc_sink.cli.verbs.{name.replace('-', '_')}")
     if hasattr(module, "app"):
         return get_command(module.app)
     verb = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -137,7 +137,7 @@ class _TimedRestCatalog(RestCatalog):
 
 
 def open_catalog(catalog: config.Catalog) -> IcebergCatalog:
-    """Open the catalog through pyiceberg, for reading.
+    """Open the catalog through pyiceberg, for reading; `with` closes its connections.
 
     Raises: UnavailableError when it doesn't answer or isn't there yet, ConfigError when the user is
     refused or pyiceberg can't read this type.
@@ -167,11 +167,11 @@ def load_table(catalog: config.Catalog, target: str) -> Table | None:
         return _ask(catalog, lambda: _load_hadoop_table(catalog, target))
     if not _is_there(catalog):
         return None  # the first table made through it will create it
-    opened = open_catalog(catalog)
-    try:
-        return _ask(catalog, lambda: opened.load_table(tuple(target.split("."))))
-    except _NotThere:
-        return None
+    with open_catalog(catalog) as opened:
+        try:
+            return _ask(catalog, lambda: opened.load_table(tuple(target.split("."))))
+        except _NotThere:
+            return None
 
 
 def open_files(catalog: config.Catalog, location: str) -> FileIO:

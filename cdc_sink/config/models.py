@@ -148,6 +148,13 @@ class Spark(Frozen):
     master: str | None = Field(
         default=None, description="default none: what spark-submit says, or local[*] without it"
     )
+    jars: Literal["packages", "locked", "provided"] = Field(
+        default="packages",
+        description="where a session that cdc-sink starts has its jars from: packages, by Spark's own "
+        "spark.jars.packages; locked, by cdc-sink's lock, which has a checksum of each; provided, they are "
+        "there already; default packages: what Spark's users know. spark-submit is told by its own options "
+        "(`cdc-sink packages`)",
+    )
     conf: dict[Annotated[str, Field(pattern=r"^spark\.")], TextOrSecret] = Field(
         default_factory=dict,
         description="Spark properties, each named spark.…; jars, class path and Java options are added to "

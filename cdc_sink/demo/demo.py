@@ -30,9 +30,10 @@ from cdc_sink.demo.shop.tables import SCHEMA_STEPS, TABLES
 from cdc_sink.demo.shop.traffic import Traffic, create
 from cdc_sink.errors import StateError, UnavailableError
 from cdc_sink.jars.jars import jars
+from cdc_sink.jars.packages import groups_of
 from cdc_sink.observe.status import TableStatus, table_status
 from cdc_sink.observe.table_facts import Upstream, read_facts
-from cdc_sink.spark.run.session import BARE_LOCAL, LOG4J
+from cdc_sink.spark.run.session import LOG4J
 from cdc_sink.table.lease import QueryState
 
 FIRST_CUSTOMERS = 300  # row changes before the connectors come: these arrive as a source snapshot
@@ -241,10 +242,9 @@ def _shell_properties(pipeline: Pipeline, folder: DemoFolder) -> dict[str, str]:
         "spark.sql.defaultCatalog": pipeline.catalog.name,
         "spark.sql.catalogImplementation": "in-memory",  # no Hive metastore in the working folder
         "spark.sql.session.timeZone": "UTC",
-        "spark.driver.extraClassPath": ":".join(str(path) for path in jars("spark")),
+        "spark.driver.extraClassPath": ":".join(str(path) for path in jars(*groups_of(pipeline))),
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={LOG4J} -Dcdcsink.log={log}",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",
-        "spark.hadoop.fs.file.impl": BARE_LOCAL,
     }

@@ -60,8 +60,7 @@ class _Stamp:
 def jars(*groups: str) -> list[Path]:
     """Return the files of the groups, fetched and checked, in the order of the lock.
 
-    In:     `spark`, `aws`, `postgresql`, `chain` (all of CHAIN_GROUPS), or one of CHAIN_GROUPS or
-            MARIADB_GROUPS.
+    In:     a group of packages.py, `chain` (all of CHAIN_GROUPS), or one of CHAIN_GROUPS or MARIADB_GROUPS.
     Raises: ConfigError for an unknown group, a wrong checksum, or no Java or pyspark to fetch with;
             UnavailableError when a file can't be fetched.
     """

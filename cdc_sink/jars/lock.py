@@ -15,23 +15,22 @@ from pathlib import Path
 from cdc_sink.errors import UnavailableError
 from cdc_sink.jars.ivy import Artifact, Request, fetch
 from cdc_sink.jars.jars import LOCK_FILE, LockedJar, render_lock, sha256_of
+from cdc_sink.jars.packages import ALWAYS, AWS, POSTGRESQL, S3A, SQLITE
 
+# What Spark needs besides: of its packages these come with them.
+_BESIDE = (
+    # The token provider's 4.1.x is not on every mirror; 4.0.0 works with Spark 4.1.1.
+    "org.apache.spark:spark-token-provider-kafka-0-10_2.13:4.0.0",
+    "org.apache.kafka:kafka-clients:3.9.1",
+    "org.apache.commons:commons-pool2:2.12.1",
+    "org.tukaani:xz:1.10",
+    # Local files without a forked `chmod` each.
+    "com.globalmentor:hadoop-bare-naked-local-fs:0.1.0",
+)
 _EXACT = {
-    "spark": (
-        "org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.12.0",
-        "org.apache.spark:spark-sql-kafka-0-10_2.13:4.1.1",
-        # The token provider's 4.1.x is not on every mirror; 4.0.0 works with Spark 4.1.1.
-        "org.apache.spark:spark-token-provider-kafka-0-10_2.13:4.0.0",
-        "org.apache.spark:spark-avro_2.13:4.1.1",
-        "org.apache.kafka:kafka-clients:3.9.1",
-        "org.apache.commons:commons-pool2:2.12.1",
-        "org.tukaani:xz:1.10",
-        "org.xerial:sqlite-jdbc:3.54.1.0",
-        # Local files without a forked `chmod` each.
-        "com.globalmentor:hadoop-bare-naked-local-fs:0.1.0",
-    ),
-    "aws": ("org.apache.iceberg:iceberg-aws-bundle:1.12.0",),
-    "postgresql": ("org.postgresql:postgresql:42.7.7",),
+    "spark": (*(one.coordinate for one in ALWAYS), *_BESIDE),
+    **{one.group: (one.coordinate,) for one in (SQLITE, POSTGRESQL, AWS)},
+    "s3a": (S3A.coordinate, "software.amazon.awssdk:bundle:2.29.52"),
     "registry": ("io.apicurio:apicurio-registry-app:2.6.13.Final:all@tar.gz",),
     "debezium-postgres": ("io.debezium:debezium-connector-postgres:3.6.1.Final:plugin@tar.gz",),
     "debezium-mysql": ("io.debezium:debezium-connector-mysql:3.6.1.Final:plugin@tar.gz",),

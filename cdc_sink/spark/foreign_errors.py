@@ -38,6 +38,7 @@ class _ErrorRule:
     saw: str
     remedy: str
     data: str = REPLAYED
+    naming: str = ""  # what of the text `saw` says in the place of {}
 
 
 RULES = (
@@ -103,6 +104,21 @@ RULES = (
         "add its jars under spark.conf (spark.jars.packages, such as hadoop-aws for s3a://), and write "
         "addresses as that file system does: s3a://, not s3://",
         "nothing was started",
+    ),
+    _ErrorRule(
+        ("No suitable driver found for",),
+        ConfigError,
+        "Spark has no JDBC driver for the address of the catalog",
+        'give spark-submit --packages "$(cdc-sink packages CONFIG)", so that the driver lies beside Iceberg',
+    ),
+    _ErrorRule(
+        ("NoClassDefFoundError", "ClassNotFoundException"),
+        ConfigError,
+        "a class is not on Spark's class path: {}",
+        'give spark-submit --packages "$(cdc-sink packages CONFIG)", or name the package that has it in '
+        "spark.jars.packages, under spark.conf",
+        naming=r"(?:NoClassDefFoundError|ClassNotFoundException): "
+        r"(?:Class |Could not initialize class )?([\w.$/]+)",
     ),
     _ErrorRule(
         ("EncryptedPrivateKeyInfo", "InvalidKeySpecException", "Invalid PEM keystore", "PBES2",
@@ -216,7 +232,9 @@ def as_cdc_sink_error(failed: BaseException, where: str) -> CdcSinkError:
     text = _whole_text(failed)
     for rule in RULES:
         if any(sign in text for sign in rule.signs):
-            return rule.kind(where, rule.saw, data=rule.data, remedy=rule.remedy)
+            named = re.search(rule.naming, text) if rule.naming else None
+            saw = rule.saw.format(named[1].replace("/", ".") if named else "its log names it")
+            return rule.kind(where, saw, data=rule.data, remedy=rule.remedy)
     return StateError(
         where,
         f"Spark failed in a way that cdc-sink does not know ({innermost(text)})",

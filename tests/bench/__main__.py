@@ -76,7 +76,7 @@ kafka: {{bootstrap_servers: "{chain.bootstrap_servers}"}}
 registry: {{url: "{chain.registry_url}"}}
 catalog: {{type: jdbc, uri: "jdbc:sqlite:{lake}/catalog.db", warehouse: "{lake}/warehouse"}}
 checkpoints: "{lake}/checkpoints"
-spark: {{master: "local[2]", conf: {{spark.driver.memory: 4g}}}}
+spark: {{master: "local[2]", jars: locked, conf: {{spark.driver.memory: 4g}}}}
 defaults: {{trigger_s: 0}}
 tables: [{", ".join(f"{{topic: {topic}}}" for topic in topics)}]
 """,

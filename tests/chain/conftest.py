@@ -26,9 +26,12 @@ _SESSION = """
 pipeline: tests
 kafka: {bootstrap_servers: "127.0.0.1:1"}
 registry: {url: "http://127.0.0.1:1"}
-catalog: {type: hadoop, warehouse: FOLDER}
+catalog: {type: jdbc, uri: "jdbc:sqlite:FOLDER/none.db", warehouse: FOLDER}
 checkpoints: FOLDER
-spark: {master: "local[2]", conf: {spark.driver.memory: 2g, spark.driver.extraJavaOptions: "-Xms2g"}}
+spark:
+  master: local[2]
+  jars: locked
+  conf: {spark.driver.memory: 2g, spark.driver.extraJavaOptions: "-Xms2g"}
 tables: [{topic: none}]
 """
 

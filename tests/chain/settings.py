@@ -12,7 +12,7 @@ from cdc_sink.demo.chain.servers.postgres import Postgres
 def surroundings_of(
     chain: Chain, folder: Path, catalog: str, **timeouts: float
 ) -> dict[str, object]:
-    """Return the servers, and a catalog and checkpoints in a folder."""
+    """Return the servers, a catalog and checkpoints in a folder, and jars that are fetched once."""
     return {
         "kafka": {"bootstrap_servers": chain.bootstrap_servers, **timeouts},
         "registry": {"url": chain.registry_url, **timeouts},
@@ -23,6 +23,7 @@ def surroundings_of(
             "warehouse": f"{folder}/warehouse",
         },
         "checkpoints": f"{folder}/checkpoints",
+        "spark": {"jars": "locked"},
     }
 
 

@@ -22,7 +22,7 @@ import pytest
 from confluent_kafka import Consumer
 from typer.testing import CliRunner
 
-from cdc_sink.cli.chain import app
+from cdc_sink.cli.verbs.chain import app
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.demo.chain.hosting.keeper import descendants
 from cdc_sink.demo.chain.hosting.ports import HOST

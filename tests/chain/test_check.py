@@ -18,7 +18,7 @@ from cdc_sink.check.check import check_pipeline
 from cdc_sink.check.rules.refusals import refusals
 from cdc_sink.check.rules.table import Finding
 from cdc_sink.cli.main import run as command
-from cdc_sink.cli.status import exit_code, read_statuses
+from cdc_sink.cli.verbs.status import exit_code, read_statuses
 from cdc_sink.clients.connect import ConnectClient
 from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from pyspark.sql import SparkSession
 
-from cdc_sink.cli.status import read_statuses
+from cdc_sink.cli.verbs.status import read_statuses
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain

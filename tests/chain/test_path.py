@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +14,6 @@ from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.kafka import Cluster
 from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain
-from cdc_sink.observe.table_facts import read_ledger
 from cdc_sink.spark.run.backfill import backfill
 from cdc_sink.spark.run.pipeline import RunningPipeline
 from tests.chain.databases import connector, execute
@@ -212,76 +207,3 @@ def test_a_backfill_builds_a_second_table_and_refuses_one_that_a_stream_writes(
         backfill(pipeline, CUSTOMERS, into="shop.path_customers", spark=spark)
     copied = stream.lake.pipeline({**TABLES[0], "target": "shop.path_customers_backfill"})
     require_equal(copied)
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """A pipeline whose job ran once on a cluster, and what `plan` said before."""
-
-    config: Path
-    pipeline: Pipeline
-    plan_before: str
-    ended: subprocess.CompletedProcess[str]
-
-
-@pytest.fixture(scope="module")
-def submitted(
-    sources: Chain, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
-) -> Submitted:
-    folder = tmp_path_factory.mktemp("submitted")
-    lake = Lake(folder / "lake", sources, spark)
-    pipeline = lake.pipeline(*TABLES)
-    plan = verb("plan", lake.config)
-    with Chain(folder / "cluster", parts=("spark",)) as cluster:
-        ended = submit(cluster.spark_master_url, lake.config, folder)
-    return Submitted(lake.config, pipeline, plan, ended)
-
-
-def test_the_job_runs_on_a_cluster_through_spark_submit(submitted: Submitted) -> None:
-    assert submitted.ended.returncode == 0, submitted.ended.stderr[-3000:]
-    require_equal(submitted.pipeline, wait_s=0)
-    table = load_table(submitted.pipeline.catalog, "shop.path_customers")
-    assert table is not None
-    found = read_ledger(table)
-    assert found is not None
-    assert found[0].stream.topic == CUSTOMERS
-
-
-def submit(master: str, config: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run jobs/stream.py once, as the README says it is submitted."""
-    from cdc_sink.jars.jars import jars
-
-    paths = [str(path) for path in jars("spark")]
-    command = [
-        str(Path(sys.executable).with_name("spark-submit")),
-        *("--master", master, "--jars", ",".join(paths)),
-        *("--driver-class-path", ":".join(paths)),
-        *("--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.ui.enabled=false"),
-        str(REPOSITORY / "jobs" / "stream.py"),
-        *("--config", str(config), "--once"),
-    ]
-    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
-
-
-def test_plan_and_status_speak_of_the_tables_as_they_are(submitted: Submitted) -> None:
-    assert "CREATE TABLE" in submitted.plan_before
-    assert "MERGE INTO" in submitted.plan_before
-    assert "CREATE TABLE" not in verb("plan", submitted.config)
-    status = json.loads(verb("status", submitted.config, "--output", "json"))
-    assert {(t["table"], t["lag_records"]) for t in status["tables"]} == {
-        ("shop.path_customers", 0),
-        ("shop.path_lines", 0),
-    }
-
-
-def verb(name: str, config: Path, *options: str) -> str:
-    """Run one verb as a user does; it must end well."""
-    program = Path(sys.executable).with_name("cdc-sink")
-    done = subprocess.run(
-        [program, name, config, *options], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from cdc_sink.check.rules.table import Finding
-from cdc_sink.cli import check
+from cdc_sink.cli.verbs import check
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.config import Pipeline
 from cdc_sink.demo.chain.chain import Chain

@@ -10,7 +10,7 @@ from typing import get_args
 
 from pyspark.sql import SparkSession
 
-from cdc_sink.cli.verify import render_findings
+from cdc_sink.cli.verbs.verify import render_findings
 from cdc_sink.demo.chain.chain import Chain
 from tests.workload.outcome import Outcome
 from tests.workload.player import Play

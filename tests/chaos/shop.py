@@ -62,6 +62,7 @@ def config_of(chain: Chain, folder: Path) -> dict[str, Any]:
         "checkpoints": f"file://{folder}/checkpoints",
         "spark": {
             "master": "local[2]",
+            "jars": "locked",
             "conf": {"spark.driver.memory": "1g", "spark.driver.extraJavaOptions": "-Xms1g"},
         },
         # Of a driver of all tables a batch of any is waited for, and what it does meanwhile costs the most.

@@ -59,7 +59,7 @@ class Lake:
             ),
             checkpoints=str(folder / "checkpoints"),
             # Small batches: a second task of a stage costs more than it takes over.
-            spark=config.Spark(master="local[1]", conf=conf),
+            spark=config.Spark(master="local[1]", jars="locked", conf=conf),
             defaults=config.Defaults(namespace=PIPELINE),
             tables=(),
         )

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cdc_sink.cli import demo as module
 from cdc_sink.cli.main import run as verb
+from cdc_sink.cli.verbs import demo as module
 from cdc_sink.config import load_config
 from cdc_sink.demo.progress import Progress
 from cdc_sink.verification.verify import Verification

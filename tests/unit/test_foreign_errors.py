@@ -46,6 +46,7 @@ from cdc_sink.spark.foreign_errors import as_cdc_sink_error, innermost, stumbled
             "org.apache.kafka.common.errors.SslAuthenticationException: SSL handshake failed",
             ConfigError,
         ),
+        ("java.sql.SQLException: No suitable driver found for jdbc:postgresql://h/d", ConfigError),
         ("org.apache.kafka.common.errors.GroupAuthorizationException: denied", ConfigError),
         ("py4j.protocol.Py4JNetworkError: Answer from Java side is empty", StateError),
         ("java.util.concurrent.RejectedExecutionException: Task rejected", StateError),
@@ -75,6 +76,25 @@ def test_an_unknown_failure_names_its_innermost_cause_without_values() -> None:
     error = as_cdc_sink_error(RuntimeError(text), "shop.t")
     assert type(error) is StateError
     assert "(x.y.StrangeException: the disk … of … at … is odd)" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (
+            "java.lang.NoClassDefFoundError: software/amazon/awssdk/services/s3/model/S3Exception\n\tat x",
+            "software.amazon.awssdk.services.s3.model.S3Exception",
+        ),
+        (
+            "java.lang.RuntimeException: java.lang.ClassNotFoundException: Class org.example.Files not found",
+            "org.example.Files",
+        ),
+    ],
+)
+def test_a_class_that_spark_lacks_is_named(text: str, named: str) -> None:
+    error = as_cdc_sink_error(RuntimeError(text), "shop.t")
+    assert error.saw == f"a class is not on Spark's class path: {named}"
+    assert error.exit_code == ConfigError.exit_code
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     # Everything outside, without Spark.
     "config": ["errors", "debezium", "table/schema"],
     "clients": ["errors", "debezium", "config"],
-    "jars": ["errors"],
+    "jars": ["errors", "config"],
     # What stands in the way, how far a table is, whether it equals its source.
     "check/rules": ["errors", "debezium", "debezium/types", "table/ledger", "table/schema"],
     "observe": ["errors", "debezium", "table", "table/ledger", "config", "clients", "check/rules"],
@@ -50,6 +50,7 @@ MAY_IMPORT = {
             "table/schema",
             "config",
             "clients",
+            "jars",
         ),
         *("check/rules", "observe", "verification/databases"),
     ],
@@ -85,7 +86,8 @@ MAY_IMPORT = {
         *("errors", "table", "config", "clients", "jars", "observe", "spark/run"),
         *("demo/chain", "demo/chain/hosting", "demo/shop"),
     ],
-    "cli": [
+    "cli": ["errors"],
+    "cli/verbs": [
         *(
             "errors",
             "debezium/wire",
@@ -104,6 +106,7 @@ MAY_IMPORT = {
             "demo",
             "demo/chain",
             "demo/chain/hosting",
+            "cli",
         ),
     ],
 }

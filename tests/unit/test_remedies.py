@@ -12,6 +12,7 @@ import pytest
 
 import cdc_sink
 from cdc_sink.cli.main import VERBS, load_verb
+from cdc_sink.config import Spark
 from cdc_sink.config.columns import ColumnSettings
 from cdc_sink.config.tables import Table
 
@@ -65,7 +66,7 @@ def test_every_option_that_is_named_alone_belongs_to_a_verb(known: dict[str, set
 
 
 def test_every_setting_that_is_advised_takes_the_value() -> None:
-    settings = {**Table.model_fields, **ColumnSettings.model_fields}
+    settings = {**Spark.model_fields, **Table.model_fields, **ColumnSettings.model_fields}
     found = 0
     for file, text in sentences():
         for name, value in SETTING.findall(text):

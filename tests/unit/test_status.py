@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from iceberg_tables import ledger
 
-from cdc_sink.cli.status import exit_code, render_json, render_screen
+from cdc_sink.cli.verbs.status import exit_code, render_json, render_screen
 from cdc_sink.debezium.heartbeat import Heartbeat
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.errors import CdcSinkError, StateError, UnavailableError

@@ -18,7 +18,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import LongType, NestedField, StringType, TimestamptzType
 
 from cdc_sink.cli.main import run
-from cdc_sink.cli.verify import exit_code, render_findings
+from cdc_sink.cli.verbs.verify import exit_code, render_findings
 from cdc_sink.config import Database, Pipeline, load_config
 from cdc_sink.errors import ConfigError, SchemaError
 from cdc_sink.verification.databases.source_database import Row, SourceColumn
@@ -347,7 +347,7 @@ def test_the_verb_ends_with_1_when_something_differs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     in_memory = partial(verify, open_source=InMemoryDatabase([rows]).open)
-    monkeypatch.setattr("cdc_sink.cli.verify.verify", in_memory)
+    monkeypatch.setattr("cdc_sink.cli.verbs.verify.verify", in_memory)
     arguments = [str(tmp_path / "shop.yaml"), "--table", "shop.customers", "--output", "json"]
     assert run(["verify", *arguments]) == code
     printed = capsys.readouterr()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cdc_sink.cli.verify import exit_code, render_findings, render_json, render_screen
+from cdc_sink.cli.verbs.verify import exit_code, render_findings, render_json, render_screen
 from cdc_sink.errors import ConfigError, UnavailableError
 from cdc_sink.verification.range_sums import KeyDifference
 from cdc_sink.verification.verify import Verification

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from cdc_sink.cli.verify import render_findings, render_screen
+from cdc_sink.cli.verbs.verify import render_findings, render_screen
 from cdc_sink.demo.demo import Demo
 from cdc_sink.demo.folder import DemoFolder
 from cdc_sink.demo.progress import Progress

@@ -90,7 +90,7 @@ def render_json(pipeline: Pipeline, plans: Mapping[str, TablePlan]) -> dict[str,
 
 def render_text(pipeline: Pipeline, plans: Mapping[str, TablePlan]) -> str:
     """Render SQL; everything that is not a statement is a comment."""
-    lines = ["-- Spark session properties; spark.jars: `python -m cdc_sink.jars` prints them"]
+    lines = ["-- Spark session properties; `cdc-sink packages` prints its jars"]
     lines += [f"-- {k}={v}" for k, v in _session(pipeline).items()]
     for name, plan in plans.items():
         lines += ["", f"-- {name}", *(f"-- {note}" for note in plan.notes)]

@@ -16,9 +16,14 @@ from cdc_sink.clients.catalog import session_properties
 from cdc_sink.config import Pipeline
 from cdc_sink.config.models import revealed
 from cdc_sink.errors import ConfigError
-from cdc_sink.jars.jars import jars
 from cdc_sink.jars.java import require_java
 from cdc_sink.spark.foreign_errors import JOB_FAILED, innermost
+from cdc_sink.spark.run.session_jars import (
+    jar_properties,
+    log_since,
+    require_classes,
+    unresolved,
+)
 
 LOG4J = Path(__file__).with_name("log4j2.properties")
 # Avro sets memory aside for the length that a text or a binary value claims, before it looks whether
@@ -28,7 +33,6 @@ MOST_VALUE_BYTES = 256 << 20
 AVRO_LIMITS = " ".join(
     f"-Dorg.apache.avro.limits.{kind}.maxLength={MOST_VALUE_BYTES}" for kind in ("string", "bytes")
 )
-BARE_LOCAL = "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem"
 
 
 def create_session(
@@ -45,17 +49,26 @@ def create_session(
     builder = SparkSession.builder.appName(f"cdc-sink {purpose} {pipeline.name}")
     for key, value in _properties(pipeline, submitted=submitted, log_file=log_file).items():
         builder = builder.config(key, value)
+    begin = log_file.stat().st_size if log_file and log_file.exists() else 0
     try:
         with _stderr_to(log_file):
             spark = builder.getOrCreate()
     except (*JOB_FAILED, Py4JError) as failed:
-        raise _not_started(failed, log_file) from failed
+        raise _not_started(failed, log_file, log_since(log_file, begin)) from failed
     require_session(spark, pipeline)
     return spark
 
 
-def _not_started(failed: Exception, log_file: Path | None) -> ConfigError:
+def _not_started(failed: Exception, log_file: Path | None, said: str) -> ConfigError:
     log = f"; {log_file} has what the JVM said" if log_file else ""
+    if lacking := unresolved(said):
+        return ConfigError(
+            "Spark session",
+            f"Spark could not fetch {', '.join(lacking)}",
+            data="nothing was started",
+            remedy="name a repository that has them under spark.conf (spark.jars.repositories, or "
+            f"spark.jars.ivySettings), or set `jars: locked` under `spark`{log}",
+        )
     return ConfigError(
         "Spark session",
         f"Spark did not start ({innermost(str(failed))})",
@@ -84,6 +97,7 @@ def require_session(spark: SparkSession, pipeline: Pipeline) -> None:
             f"these properties are missing or differ: {', '.join(sorted(missing))}",
             remedy="start the session with them: `cdc-sink plan CONFIG` prints them with their values",
         )
+    require_classes(spark, pipeline)
 
 
 def activate(spark: SparkSession) -> None:
@@ -128,7 +142,7 @@ def _properties(pipeline: Pipeline, *, submitted: bool, log_file: Path | None) -
     if master is not None:
         found["spark.master"] = master
     if not submitted:
-        found |= _own_jvm(log_file, local=local)
+        found |= _own_jvm(log_file) | dict(jar_properties(pipeline, one_jvm=local))
     if local:
         found |= {
             "spark.driver.host": "127.0.0.1",
@@ -140,7 +154,6 @@ def _properties(pipeline: Pipeline, *, submitted: bool, log_file: Path | None) -
             "spark.ui.retainedJobs": "50",
             "spark.ui.retainedStages": "50",
             "spark.ui.retainedTasks": "1000",
-            "spark.hadoop.fs.file.impl": BARE_LOCAL,
         }
     return _with_users(found, revealed(pipeline.spark.conf))
 
@@ -154,6 +167,7 @@ def _is_one_jvm(master: str) -> bool:
 # could end the process, without our jars nothing runs. Of two Java options of one name the later one holds.
 _JOINED_BY = {
     "spark.jars": ",",
+    "spark.jars.packages": ",",
     "spark.driver.extraClassPath": ":",
     "spark.driver.extraJavaOptions": " ",
     "spark.executor.extraJavaOptions": " ",
@@ -170,16 +184,11 @@ def _with_users(ours: Mapping[str, str], users: Mapping[str, str]) -> Mapping[st
 CODE_CACHE = "-XX:ReservedCodeCacheSize=512m"
 
 
-def _own_jvm(log_file: Path | None, *, local: bool) -> dict[str, str]:
-    paths = [str(path) for path in jars("spark")]
+def _own_jvm(log_file: Path | None) -> dict[str, str]:
     log = f"-Dlog4j2.configurationFile={LOG4J} -Dcdcsink.log={log_file or '/dev/stderr'}"
     return {
-        # The file system class is loaded before spark.jars are.
-        "spark.driver.extraClassPath": ":".join(paths),
         "spark.driver.extraJavaOptions": f"{log} {AVRO_LIMITS} {CODE_CACHE}",
         "spark.executor.extraJavaOptions": AVRO_LIMITS,
-        # For executors. Where the driver is the only JVM, it would copy them for itself at each start.
-        **({} if local else {"spark.jars": ",".join(paths)}),
     }
 
 
