@@ -225,6 +225,12 @@ class Table(TableSettings):
                 )
         return given
 
+    transform: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="`module:function`, a function of your own that is given the changes of each batch as a "
+        "DataFrame and may change, add and drop columns of `after` (docs/library.md); default none",
+    )
     columns: dict[str, ColumnSettings] = Field(
         default_factory=dict, description="options of single columns, by name; default none"
     )

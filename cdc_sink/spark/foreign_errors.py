@@ -23,6 +23,7 @@ from cdc_sink.errors import (
 
 # What a failed job raises here; which of the two depends on who looked at it first.
 JOB_FAILED = (Py4JJavaError, PySparkException)
+_UNKNOWN = "Spark failed in a way that cdc-sink does not know"
 REPLAYED = "the batch was not committed; it will be replayed"
 JVM_GONE = "the JVM that runs Spark has ended under the driver: it was killed, often by the kernel for memory"
 JVM_GONE_REMEDY = (
@@ -237,10 +238,15 @@ def as_cdc_sink_error(failed: BaseException, where: str) -> CdcSinkError:
             return rule.kind(where, saw, data=rule.data, remedy=rule.remedy)
     return StateError(
         where,
-        f"Spark failed in a way that cdc-sink does not know ({innermost(text)})",
+        f"{_UNKNOWN} ({innermost(text)})",
         data=REPLAYED,
         remedy="look at the cause with `-v`; if the cause is not on your side, report it",
     )
+
+
+def is_unknown(error: CdcSinkError) -> bool:
+    """No rule above knows what it was."""
+    return error.saw.startswith(_UNKNOWN)
 
 
 def jvm_gone(where: str) -> StateError:

@@ -22,7 +22,7 @@ from cdc_sink.errors import CommitConflictError
 from cdc_sink.spark.column_defaults import read_added
 from cdc_sink.spark.foreign_errors import JOB_FAILED
 from cdc_sink.table.ledger.history import FoundLedger, LedgerCopy, TableSnapshot, find_ledger
-from cdc_sink.table.ledger.ledger import LEDGER_KEY, OWNER_PROPERTY, Ledger
+from cdc_sink.table.ledger.ledger import LEDGER_KEY, OWNER_PROPERTY, TRANSFORMED_PROPERTY, Ledger
 from cdc_sink.table.schema.columns import Column, plain_type
 from cdc_sink.table.schema.metadata_columns import OLD_FIELD, OP, UNAVAILABLE, is_metadata, old_form
 
@@ -106,6 +106,15 @@ class IcebergTable:
         """The pipeline that created the table, or None."""
         owner = self.java.properties().get(OWNER_PROPERTY)
         return None if owner is None else str(owner)
+
+    @property
+    def is_transformed(self) -> bool:
+        """A transform made its rows."""
+        return str(self.java.properties().get(TRANSFORMED_PROPERTY)) == "true"
+
+    def set_transformed(self) -> None:
+        """Say in its properties that a transform makes its rows."""
+        self.java.updateProperties().set(TRANSFORMED_PROPERTY, "true").commit()
 
     @property
     def is_empty(self) -> bool:

@@ -21,7 +21,9 @@ from cdc_sink.spark.fold.key_updates import Past, complete_moved
 from cdc_sink.spark.fold.quarantine import mark_aside, require_no_fault
 from cdc_sink.spark.fold.repartitioned_keys import TopicState
 from cdc_sink.spark.fold.suspect_deletes import filled_in_sql
-from cdc_sink.spark.foreign_errors import JOB_FAILED, as_cdc_sink_error
+from cdc_sink.spark.fold.transforms import transformed_by
+from cdc_sink.spark.foreign_errors import JOB_FAILED, as_cdc_sink_error, is_unknown
+from cdc_sink.spark.hooks import Transform
 from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.read.converter import Converter
 from cdc_sink.spark.read.decode import FEW_SCHEMAS, decode, log_names, require_framed, schema_ids
@@ -30,11 +32,9 @@ from cdc_sink.spark.read.record_faults import (
     FRAME,
     STOPPED,
     Fault,
-    malformed_error,
+    failing_error,
     read_fault,
-    read_value_fault,
     tells_bad_value,
-    value_error,
 )
 from cdc_sink.spark.read.source import Topic
 from cdc_sink.spark.write.dead_letter_table import DeadLetters
@@ -73,10 +73,12 @@ class MicroBatchWriter:
     input: Converter
     topic: Topic
     schemas: WriterSchemas = field(default_factory=lambda: WriterSchemas({}, {}))
+    transform: Transform | None = None
     _sets_aside: bool = False
     _batch: OffsetRange | None = None
     # Key updates that leave values out come in crowds: the next batch is not tried in vain first.
     _keys_move: bool = False
+    _held: tuple[Column, ...] = ()  # the table's columns, as it was loaded last
 
     def __post_init__(self) -> None:
         """Read the schemas as the table's settings say."""
@@ -85,6 +87,7 @@ class MicroBatchWriter:
         self.schemas = replace(
             self.schemas, policy=settings.policy, ids_rise=settings.wire != "json"
         )
+        self._transformed = transformed_by(self.transform, self.sink.target)
 
     def write(
         self, records: DataFrame, batch_id: int, batch: OffsetRange | None = None
@@ -162,7 +165,7 @@ class MicroBatchWriter:
         now = self._now(ledger, places, columns)
         if not self._sets_aside and not waits_for_letters:
             framed = self.input.framed(self._looked_at(records, ledger, now, places))
-            changes = decode(framed, self._in_use(framed), columns)
+            changes = self._transformed(decode(framed, self._in_use(framed), columns), self._held)
             return self.sink.apply(changes, batch_id, table, now, self._batch)
         with self.folding.kept:
             whole = self._looked_at(self.topic.whole(records), ledger, now, places)
@@ -288,7 +291,8 @@ class MicroBatchWriter:
 
     def _decode_tolerantly(self, records: DataFrame, columns: Sequence[Column]) -> DataFrame:
         framed = self.input.framed(records)
-        return decode(framed, self._in_use(framed), columns, sets_aside=True)
+        decoded = decode(framed, self._in_use(framed), columns, sets_aside=True)
+        return self._transformed(decoded, self._held)
 
     def _quarantined_keys(self, columns: Sequence[Column]) -> DataFrame | None:
         letters = DeadLetters(self.sink.spark, self.sink.target, self.sink.stream.topic_id)
@@ -352,7 +356,8 @@ class MicroBatchWriter:
     def _table(self) -> tuple[IcebergTable | None, tuple[Column, ...]]:
         """The table as it is, and its columns with what the schemas add."""
         table = IcebergTable.load(self.sink.spark, self.sink.target)
-        columns = self.schemas.extend(table.columns() if table else ())
+        self._held = table.columns() if table else ()
+        columns = self.schemas.extend(self._held)
         self.sink.shape = self.sink.shape.knowing(columns)
         return table, columns
 
@@ -361,19 +366,16 @@ class MicroBatchWriter:
         fault = read_fault(text)
         if fault is not None:
             return self._another_log(records, fault) or fault.error()
-        if not tells_bad_value(text):
-            return as_cdc_sink_error(failed, self.sink.target.name)
+        error = as_cdc_sink_error(failed, self.sink.target.name)
+        if not (tells_bad_value(text) or (self.transform is not None and is_unknown(error))):
+            return error
         _, columns = self._table()
         framed = self.input.framed(records)
         schemas = self._in_use(framed)
-        found = first_failing(framed, lambda part: decode(part, schemas, columns))
-        if found is None:
-            return as_cdc_sink_error(failed, self.sink.target.name)
-        record, text = found
-        fault, value = read_fault(text), read_value_fault(text)
-        if fault is not None:
-            return fault.error()
-        return value_error(record, *value) if value else malformed_error(record)
+        found = first_failing(
+            framed, lambda part: self._transformed(decode(part, schemas, columns), self._held)
+        )
+        return error if found is None else failing_error(*found)
 
     def _another_log(self, records: DataFrame, fault: Fault) -> CdcSinkError | None:
         """Say so when a change has no position because it lies in another log."""

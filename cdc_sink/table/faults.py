@@ -42,6 +42,7 @@ SOURCE: Final = "source"
 EVENT_ID: Final = "event_id"
 TIE: Final = "tie"
 TOMBSTONE: Final = "tombstone"
+TRANSFORM: Final = "transform"
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,11 @@ FAULTS: Final[Mapping[str, FaultText]] = {
         "transform drops deletes, so deletes of other rows may be lost without a trace",
         f"set cleanup.policy=delete on the topic and keep the connector's deletes; {_NEW_TOPIC}, and raise "
         "`generation` of this table",
+    ),
+    TRANSFORM: FaultText(
+        "the transform makes a column of a value that the connector left out and of what it sent",
+        "set REPLICA IDENTITY FULL on the source table, so that nothing is left out; or let the transform "
+        "make the column of that value alone",
     ),
 }
 

@@ -15,7 +15,8 @@ from cdc_sink.clients.registry import RegistryClient
 from cdc_sink.config import Target
 from cdc_sink.spark.read.decode import decode, schema_ids
 from cdc_sink.spark.read.source import RECORDS_PER_TASK, reader_options
-from cdc_sink.spark.run.table_query import Clients, TableQuery
+from cdc_sink.spark.run.services import Clients
+from cdc_sink.spark.run.table_query import TableQuery
 from cdc_sink.spark.write.engines.merge import prepare_session
 from cdc_sink.table.schema.writer_schemas import WriterSchemas
 

@@ -7,10 +7,16 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
+from psycopg import Connection
 
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.kafka import Cluster
@@ -50,7 +56,7 @@ def pipeline(here: Path) -> Pipeline:
 
 
 @pytest.fixture
-def customers(chain: Chain, pipeline: Pipeline) -> None:
+def customers(chain: Chain, pipeline: Pipeline) -> Iterator[Connection[Any]]:
     """Six records in the topic."""
     chain.postgres.create_database("readme")
     with chain.postgres.connect("readme") as connection:
@@ -63,7 +69,8 @@ def customers(chain: Chain, pipeline: Pipeline) -> None:
         connection.execute("UPDATE customers SET email = 'ann@example.org' WHERE id = 1")
         connection.execute("DELETE FROM customers WHERE id = 2")
         connection.execute("INSERT INTO customers VALUES (3, NULL)")
-    wait_for(pipeline, RECORDS)
+        wait_for(pipeline, RECORDS)
+        yield connection
 
 
 def wait_for(pipeline: Pipeline, records: int) -> None:
@@ -73,28 +80,80 @@ def wait_for(pipeline: Pipeline, records: int) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.usefixtures("customers")
-def test_the_example_masks_a_column_and_goes_on_where_it_ended(
-    here: Path, pipeline: Pipeline
-) -> None:
-    (here / "example.py").write_text(block("python", "foreachBatch"))
-    for _ in range(2):  # the second run finds nothing to do
-        ended = subprocess.run(
-            [sys.executable, "example.py"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-        assert ended.returncode == 0, ended.stderr
+def run_block(here: Path) -> None:
+    """The README's block, run as it stands there."""
+    (here / "example.py").write_text(block("python", "transforms="))
+    ended = subprocess.run(
+        [sys.executable, "example.py"],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def emails(pipeline: Pipeline) -> dict[int, str | None]:
     table = load_table(pipeline.catalog, "shop.customers")
     assert table is not None
     found = table.scan(selected_fields=("id", "email")).to_arrow().to_pylist()
-    assert {row["id"]: row["email"] for row in found} == {
-        1: hashlib.sha256(b"ann@example.org").hexdigest(),
+    return {row["id"]: row["email"] for row in found}
+
+
+def hashed(email: str) -> str:
+    return hashlib.sha256(email.encode()).hexdigest()
+
+
+def grow_topic(chain: Chain) -> None:
+    """A second partition; the connector's producer learns of it at its next start."""
+    admin = AdminClient({"bootstrap.servers": chain.bootstrap_servers})
+    admin.create_partitions([NewPartitions(TOPIC, 2)])[TOPIC].result(LIMIT_S)
+    chain.restart("connect")
+
+
+def damage(chain: Chain, key: bytes, partition: int) -> None:
+    """A record of this key that is no Avro."""
+    producer = Producer({"bootstrap.servers": chain.bootstrap_servers})
+    producer.produce(TOPIC, key=key, value=b"no Avro", partition=partition)
+    producer.flush(LIMIT_S)
+
+
+def newest_key(chain: Chain) -> tuple[bytes, int]:
+    """The key of the last record of a partition that has one."""
+    consumer = Consumer({"bootstrap.servers": chain.bootstrap_servers, "group.id": "readme"})
+    consumer.assign([TopicPartition(TOPIC, 0, RECORDS - 1)])
+    (record,) = consumer.consume(1, timeout=LIMIT_S)
+    consumer.close()
+    return bytes(record.key() or b""), 0
+
+
+def test_the_example_keeps_every_promise_and_goes_on_where_it_ended(
+    here: Path, chain: Chain, pipeline: Pipeline, customers: Connection[Any]
+) -> None:
+    run_block(here)
+    assert emails(pipeline) == {1: hashed("ann@example.org"), 3: None}
+    key, partition = newest_key(chain)  # of customer 3
+    damage(chain, key, partition)
+    grow_topic(chain)
+    customers.execute("ALTER TABLE customers ADD COLUMN city text")
+    customers.execute(
+        "INSERT INTO customers SELECT i, 'c' || i, 'Ulm' FROM generate_series(4, 9) i"
+    )
+    wait_for(pipeline, RECORDS + 1 + 6)
+    run_block(here)
+    assert emails(pipeline) == {
+        1: hashed("ann@example.org"),
         3: None,
+        **{i: hashed(f"c{i}") for i in range(4, 10)},
     }
+    table = load_table(pipeline.catalog, "shop.customers")
+    assert table is not None
+    cities = table.scan(selected_fields=("city",)).to_arrow().to_pylist()
+    assert sum(row["city"] == "Ulm" for row in cities) == 6
     read = read_ledger(table)
     assert read is not None
-    assert read[0].next_offsets == {0: RECORDS}
+    ledger = read[0]
+    assert sum(ledger.next_offsets.values()) == RECORDS + 1 + 6
+    assert ledger.next_offsets[1] > 0
+    assert ledger.quarantined == 1

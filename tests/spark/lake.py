@@ -18,6 +18,7 @@ from cdc_sink.clients.registry import RegistryClient
 from cdc_sink.config import Target
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.spark.fold.folding import folding_of
+from cdc_sink.spark.hooks import Transform
 from cdc_sink.spark.iceberg_table import IcebergTable as Table
 from cdc_sink.spark.micro_batch import MicroBatchWriter
 from cdc_sink.spark.read.converters import converter_of
@@ -107,16 +108,21 @@ class Writer:
     query_id: str = "q1"
     partitions: Sequence[int] = (0, 1)
     kind: type[Sink] = Sink
+    transform: Transform | None = None
 
     def __post_init__(self) -> None:
         self.spark = self.lake.spark.newSession()
         own = StreamIdentity(PIPELINE, self.query_id, "cluster", self.target.table.topic, "topic-1")
-        self.sink = self.kind(self.spark, own, tuple(self.partitions), folding_of(self.target))
+        folding, is_transformed = folding_of(self.target), self.transform is not None
+        self.sink = self.kind(
+            self.spark, own, tuple(self.partitions), folding, is_transformed=is_transformed
+        )
         # The double has the one method that is asked for.
         self.records = MicroBatchWriter(
             self.sink,
             converter_of(self.target, cast(RegistryClient, self.topic.registry)),
             Reread(self),
+            transform=self.transform,
         )
 
     def open_generation(self) -> None:

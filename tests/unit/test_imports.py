@@ -77,6 +77,7 @@ MAY_IMPORT = {
         *("errors", "table", "table/ledger", "table/schema", "config", "clients", "jars"),
         *("spark", "spark/read", "spark/fold", "spark/write", "spark/micro_batch"),
     ],
+    "run_pipeline": ["config", "check", "spark", "spark/run"],
     # The embedded chain, and the shop that the demo runs on it.
     "demo/chain/hosting": ["errors", "jars"],
     "demo/chain/servers": ["errors", "jars", "demo/chain/hosting"],
@@ -103,6 +104,7 @@ MAY_IMPORT = {
             "check/rules",
             "verification",
             "spark/run",
+            "run_pipeline",
             "demo",
             "demo/chain",
             "demo/chain/hosting",

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, Observation, Window, WindowSpec
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, BinaryType, MapType, StringType, StructType
+from pyspark.sql.types import StructType
 
 from cdc_sink.debezium.position import SourcePosition, between_partitions_sql
 from cdc_sink.spark.fold.batch_facts import IS_STREAM, Passing, batch_facts, passing, remaining
@@ -40,6 +40,7 @@ from cdc_sink.spark.fold.tombstones import (
     of_changes,
     of_tombstones,
 )
+from cdc_sink.spark.read.decode import LARGE
 from cdc_sink.spark.read.record_faults import fault_sql
 from cdc_sink.sql import literal, quote
 from cdc_sink.table.faults import POSITION
@@ -58,7 +59,6 @@ _APPLICABLE = (
     f"CAST({_NO_POSITION} AS STRING) ELSE op END AS op"
 )
 _ITS_PARTITION = ", 'partition', partition"
-LARGE = (StringType, BinaryType, ArrayType, MapType)
 ORDER = ("order_hi", "order_lo", "offset")
 _SIGNS = ("is_split", "is_overtaken", "is_tied")  # to be counted
 # What the table commit needs of a change; the rest is not carried through the shuffle.

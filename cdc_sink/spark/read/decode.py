@@ -14,7 +14,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
-from pyspark.sql.types import StructType
+from pyspark.sql.types import ArrayType, BinaryType, MapType, StringType, StructType
 
 from cdc_sink.debezium.envelope import reader_schema, spark_schema
 from cdc_sink.debezium.wire.confluent import PREFIX_BYTES, frame_prefix, framing_fault_sql
@@ -26,6 +26,8 @@ from cdc_sink.table.schema.writer_schemas import WriterSchemas
 # Each writer schema is a branch of the decoding projection. Up to so many it costs less to plan them all than
 # to look which of them a batch holds.
 FEW_SCHEMAS = 8
+# Types of unlimited size: the connector may leave a value out that did not change.
+LARGE = (StringType, BinaryType, ArrayType, MapType)
 _RAW = "named_struct('key', key, 'value', value, 'timestamp', timestamp, 'headers', headers)"
 
 

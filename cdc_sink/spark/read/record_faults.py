@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from cdc_sink.errors import CdcSinkError, RecordError, RecordRef
+from cdc_sink.spark.foreign_errors import innermost
 from cdc_sink.table.faults import (
     FAULTS,
     MALFORMED,
@@ -31,6 +32,9 @@ _LINE = re.compile(
 )
 # Spark appends its own ` SQLSTATE: …` to the text.
 _VALUE = re.compile(r"cdc-sink\|value\|([^|]*)\|([^|\n]*?)(?= SQLSTATE|\||\n|$)")
+
+# Of bytes that are no Avro of their schema; of a text that is no number Spark says malformed, too.
+_NO_AVRO = re.compile("malformed[ _](record|data|avro)", re.IGNORECASE)
 
 STOPPED = "the batch was not applied, its offsets were not committed"
 
@@ -97,16 +101,18 @@ def read_value_fault(text: str) -> tuple[str, str] | None:
 
 def tells_bad_value(text: str) -> bool:
     """Whether Spark failed at a value: one that has no place in its column, or bytes that are no Avro."""
-    return read_value_fault(text) is not None or "malformed" in text.lower()
+    return read_value_fault(text) is not None or _NO_AVRO.search(text) is not None
 
 
-def value_error(record: RecordRef, column: str, reason: str) -> CdcSinkError:
-    """A value of one record can't be represented in the table."""
-    saw = f"column {column}: {reason}"
-    return RecordError(record, saw, data=STOPPED, remedy=FAULTS[VALUE].remedy)
-
-
-def malformed_error(record: RecordRef) -> CdcSinkError:
-    """A record's bytes don't fit its writer schema."""
-    saw, remedy = FAULTS[MALFORMED].of("value")
+def failing_error(record: RecordRef, text: str) -> CdcSinkError:
+    """Say what is wrong with the record at which a job failed, by the text of that failure."""
+    if (fault := read_fault(text)) is not None:
+        return fault.error()
+    if (value := read_value_fault(text)) is not None:
+        saw, remedy = f"column {value[0]}: {value[1]}", FAULTS[VALUE].remedy
+    elif tells_bad_value(text):
+        saw, remedy = FAULTS[MALFORMED].of("value")
+    else:
+        saw = f"the transform fails at this record ({innermost(text)})"
+        remedy = "let the transform take such values, then start the pipeline again"
     return RecordError(record, saw, data=STOPPED, remedy=remedy)

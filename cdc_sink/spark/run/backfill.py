@@ -20,12 +20,14 @@ from pyspark.sql import SparkSession
 
 from cdc_sink.config import Pipeline, Target
 from cdc_sink.errors import ConfigError
+from cdc_sink.spark.hooks import NO_HOOKS, Hooks
 from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.run.checkpoint import Files, set_aside
 from cdc_sink.spark.run.pipeline import RunningPipeline
+from cdc_sink.spark.run.services import Clients, require_no_stream
 from cdc_sink.spark.run.session import activate, create_session, require_session
 from cdc_sink.spark.run.span import Span
-from cdc_sink.spark.run.table_query import Clients, TableQuery, require_no_stream
+from cdc_sink.spark.run.table_query import TableQuery
 from cdc_sink.table.ledger.ledger import LEDGER_KEY, Ledger
 from cdc_sink.table.ledger.offsets import Offsets, ahead_of, offsets_from_json, offsets_to_json
 
@@ -66,10 +68,12 @@ def backfill(
     into: str | None = None,
     from_offsets: Offsets | None = None,
     spark: SparkSession | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> BackfillReport:
     """Rebuild a table from its topic, up to the end the topic has now.
 
-    In:     `into`: the table to write, default `<target>_backfill`.
+    In:     `into`: the table to write, default `<target>_backfill`. `hooks`: what the stream is
+            given in code, too.
     Raises: StateError when a stream writes that table; ConfigError; UnavailableError.
     """
     if spark is None:
@@ -83,6 +87,7 @@ def backfill(
     ledger = _ledger(spark, target)
     if ledger is None or not state.span.is_reached(ledger.next_offsets):
         query = TableQuery(spark, target, services, once=True, take_over=True, span=state.span)
+        query.hooks = hooks
         exit_code = _run(query, state)
     if exit_code == 0:
         _hand_back(spark, target, state)

@@ -16,8 +16,8 @@ from cdc_sink.spark.read.record_faults import read_fault
 from cdc_sink.spark.read.source import read_records
 from cdc_sink.spark.run.checkpoint import Files, query_id
 from cdc_sink.spark.run.offset_log import log_of_running
+from cdc_sink.spark.run.services import Clients, stream_of
 from cdc_sink.spark.run.session import require_session
-from cdc_sink.spark.run.table_query import Clients, stream_of
 from cdc_sink.spark.write.sink import NeedsQuarantine, Sink
 from cdc_sink.table.ledger.offsets import including
 from cdc_sink.table.schema.writer_schemas import WriterSchemas

@@ -14,9 +14,11 @@ from pyspark.sql import SparkSession
 from cdc_sink.config import Pipeline, Target
 from cdc_sink.errors import CdcSinkError
 from cdc_sink.spark.foreign_errors import jvm_gone
+from cdc_sink.spark.hooks import NO_HOOKS, Hooks
+from cdc_sink.spark.run.services import Clients
 from cdc_sink.spark.run.session import activate, create_session, require_session
 from cdc_sink.spark.run.stopping import stop_all
-from cdc_sink.spark.run.table_query import Clients, TableQuery
+from cdc_sink.spark.run.table_query import TableQuery
 from cdc_sink.table.lease import QueryState
 
 TICK_S = 0.25
@@ -67,12 +69,13 @@ def start(
     once: bool = False,
     take_over: bool = False,
     refused: Mapping[str, CdcSinkError] = NOTHING,
+    hooks: Hooks = NO_HOOKS,
 ) -> RunningPipeline:
     """Prepare one query per table; `run` on the result starts and supervises them.
 
     In:     `once` applies what is in the topics now and ends; `take_over` lets a new checkpoint go on at
             the offsets of the tables' ledgers; `refused` has the tables to park instead, and why
-            (`clients.start_check` gives what `check` calls wrong).
+            (`cdc_sink.run` parks what `check` calls wrong); `hooks`: what is given in code.
     Raises: ConfigError when the session or the configuration can't be used.
     """
     if spark is None:
@@ -82,6 +85,6 @@ def start(
     queries = []
     for table in pipeline.tables:
         query = TableQuery(spark, Target(pipeline, table), services, once=once, take_over=take_over)
-        query.refused = refused.get(table.name)
+        query.refused, query.hooks = refused.get(table.name), hooks
         queries.append(query)
     return RunningPipeline(tuple(queries))

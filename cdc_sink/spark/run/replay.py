@@ -16,14 +16,15 @@ from pyspark.sql import SparkSession
 from cdc_sink.config import Pipeline, Target
 from cdc_sink.errors import ConfigError, StateError
 from cdc_sink.spark.fold.folding import folding_of
+from cdc_sink.spark.hooks import NO_HOOKS, Hooks
 from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.micro_batch import MicroBatchWriter
 from cdc_sink.spark.read.converters import converter_of
 from cdc_sink.spark.read.source import KafkaTopic
 from cdc_sink.spark.run.checkpoint import Files
 from cdc_sink.spark.run.lease_file import renew_lease, take_lease
+from cdc_sink.spark.run.services import Clients, require_no_stream, stream_of
 from cdc_sink.spark.run.session import create_session, require_session
-from cdc_sink.spark.run.table_query import Clients, require_no_stream, stream_of
 from cdc_sink.spark.write.dead_letter_table import DeadLetters, count_of, digest_of
 from cdc_sink.spark.write.sink import Sink
 from cdc_sink.table.dead_letter import State, purge_sql
@@ -46,10 +47,12 @@ def replay(
     *,
     record: tuple[int, int] | None = None,
     spark: SparkSession | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> ReplayReport:
     """Apply a table's waiting dead letters.
 
-    In:     record, partition and offset of one letter: only those of its key; default all.
+    In:     record, partition and offset of one letter: only those of its key; default all. `hooks`: what the
+            stream is given in code, too.
     Raises: StateError when a stream writes the table; ConfigError; UnavailableError.
     """
     spark = spark or create_session(pipeline, purpose="replay")
@@ -57,6 +60,7 @@ def replay(
     target = pipeline.target(table)
     require_no_stream(spark, target)
     ledger = _ledger(spark, target)
+    transform = hooks.transform_of(target)
     services = Clients.of(pipeline)
     stream, partitions = stream_of(services.cluster, target, ledger.stream.query_id)
     files = Files(spark)
@@ -68,9 +72,12 @@ def replay(
     try:
         topic = KafkaTopic(spark, target, services.cluster)
         writer = MicroBatchWriter(
-            Sink(spark, stream, partitions, folding_of(target)),
+            Sink(
+                spark, stream, partitions, folding_of(target), is_transformed=transform is not None
+            ),
             converter_of(target, services.registry),
             topic,
+            transform=transform,
         )
         return replay_letters(writer, ledger, record)
     finally:

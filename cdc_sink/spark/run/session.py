@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -45,10 +46,10 @@ def create_session(
     """
     java = require_java()
     os.environ.setdefault("JAVA_HOME", str(java.parent.parent))
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     builder = SparkSession.builder.appName(f"cdc-sink {purpose} {pipeline.name}")
-    for key, value in _properties(pipeline, submitted=submitted, log_file=log_file).items():
-        builder = builder.config(key, value)
+    builder = configure_session(builder, pipeline, log_file=log_file)
+    # It prints what failed expressions say, and that holds cell values.
+    logging.getLogger("DataFrameQueryContextLogger").disabled = True
     begin = log_file.stat().st_size if log_file and log_file.exists() else 0
     try:
         with _stderr_to(log_file):
@@ -57,6 +58,20 @@ def create_session(
         raise _not_started(failed, log_file, log_since(log_file, begin)) from failed
     require_session(spark, pipeline)
     return spark
+
+
+def configure_session(
+    builder: SparkSession.Builder, pipeline: Pipeline, *, log_file: Path | None = None
+) -> SparkSession.Builder:
+    """Give a builder of yours all that a pipeline needs of its session; set what is yours behind it.
+
+    In:     `log_file`, where a JVM that this starts writes its log; default its stderr.
+    Raises: ConfigError when a secret can't be read, or a locked jar can't be trusted.
+    """
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    for key, value in _properties(pipeline, submitted=submitted, log_file=log_file).items():
+        builder = builder.config(key, value)
+    return builder
 
 
 def _not_started(failed: Exception, log_file: Path | None, said: str) -> ConfigError:

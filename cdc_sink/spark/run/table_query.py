@@ -16,11 +16,11 @@ import structlog
 from pyspark.sql import DataFrame, SparkSession
 
 from cdc_sink.clients.kafka import Cluster
-from cdc_sink.clients.registry import RegistryClient
-from cdc_sink.config import Pipeline, Target
-from cdc_sink.errors import CdcSinkError, ConfigError, StateError
+from cdc_sink.config import Target
+from cdc_sink.errors import CdcSinkError, StateError
 from cdc_sink.spark.fold.folding import folding_of
 from cdc_sink.spark.foreign_errors import JOB_FAILED, caused, stumbled_after_replay
+from cdc_sink.spark.hooks import AppliedBatch, Hooks
 from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.micro_batch import MicroBatchWriter
 from cdc_sink.spark.read.converters import converter_of
@@ -34,13 +34,14 @@ from cdc_sink.spark.run.checkpoint import (
     resume_offsets,
     set_unfit_aside,
 )
-from cdc_sink.spark.run.lease_file import judge_lease, renew_lease, take_lease
+from cdc_sink.spark.run.lease_file import renew_lease, take_lease
 from cdc_sink.spark.run.offset_log import OffsetLog
+from cdc_sink.spark.run.services import Clients, stream_of
 from cdc_sink.spark.run.span import Span
 from cdc_sink.spark.run.stopping import goes_on, stop_all
 from cdc_sink.spark.write.left_over_rows import settle
 from cdc_sink.spark.write.sink import Sink
-from cdc_sink.table.lease import LeaseState, QueryState
+from cdc_sink.table.lease import QueryState
 from cdc_sink.table.ledger.ledger import LEDGER_KEY, Ledger
 from cdc_sink.table.ledger.offsets import including
 from cdc_sink.table.ledger.one_table import OneTable, require_whole_topic, topic_gone
@@ -52,58 +53,6 @@ RENEW_S = 15
 FIRST_BACK_OFF_S = 1.0
 LONGEST_BACK_OFF_S = 60.0
 EMPTY_ON_START = "spark.sql.streaming.verifyCheckpointDirectoryEmptyOnStart"
-
-
-@dataclass(frozen=True)
-class Clients:
-    """The servers a pipeline talks to besides Spark's own connections."""
-
-    cluster: Cluster
-    registry: RegistryClient
-
-    @classmethod
-    def of(cls, pipeline: Pipeline) -> Clients:
-        """Open clients; nothing is asked yet."""
-        return cls(Cluster(pipeline.kafka), RegistryClient(pipeline.registry))
-
-
-def stream_of(
-    cluster: Cluster, target: Target, query_id: str
-) -> tuple[StreamIdentity, tuple[int, ...]]:
-    """Who this query is, and the partitions of its topic now.
-
-    Raises: ConfigError when the topic does not exist; UnavailableError.
-    """
-    topic = cluster.topic(target.table.topic)
-    if topic is None:
-        raise ConfigError(
-            target.name,
-            f"topic {target.table.topic} does not exist",
-            remedy="start its connector, correct the topic, or set `missing_topic: wait`",
-        )
-    stream = StreamIdentity(
-        target.pipeline.name,
-        query_id,
-        cluster.cluster_id(),
-        topic.name,
-        topic.topic_id,
-        target.table.generation,
-    )
-    return stream, tuple(range(topic.partitions))
-
-
-def require_no_stream(spark: SparkSession, target: Target) -> None:
-    """Refuse to write a table beside its stream.
-
-    Raises: StateError.
-    """
-    here = any(query.name == target.name for query in spark.streams.active)
-    if here or judge_lease(Files(spark), target) is not LeaseState.FREE:
-        raise StateError(
-            target.name,
-            "a stream is writing this table",
-            remedy="stop the stream first; a backfill may also write a new table with `--into`",
-        )
 
 
 @dataclass
@@ -119,6 +68,7 @@ class TableQuery:
     state: QueryState = QueryState.WAITING
     error: CdcSinkError | None = None
     refused: CdcSinkError | None = None  # why it must not be started
+    hooks: Hooks = field(default_factory=Hooks)
     attempts: int = 0
     due_at: float = 0.0
     _query: Any = None
@@ -379,19 +329,34 @@ class _Batches:
             self.query.reached_end()
         counters = facts.counters() if facts else {}
         seconds = round(time.monotonic() - started, 3)
-        log.info(
-            "applied", table=self.query.target.name, batch_id=batch_id, seconds=seconds, **counters
-        )
+        name = self.query.target.name
+        log.info("applied", table=name, batch_id=batch_id, seconds=seconds, **counters)
+        try:
+            self.query.hooks.tell(AppliedBatch(name, batch_id, seconds, counters))
+        except CdcSinkError as error:
+            self.query.failed_with(error)
+            raise
 
     def _writer_for(self, records: DataFrame) -> MicroBatchWriter:
         # Spark gives each query a session of its own, first seen here.
         if self._writer is None:
             folding = folding_of(self.query.target)
             session = records.sparkSession
-            sink = Sink(session, self.stream, self.partitions, folding, self.one_table)
+            transform = self.query.hooks.transform_of(self.query.target)
+            sink = Sink(
+                session,
+                self.stream,
+                self.partitions,
+                folding,
+                self.one_table,
+                is_transformed=transform is not None,
+            )
             services = self.query.services
             topic = KafkaTopic(records.sparkSession, self.query.target, services.cluster)
             self._writer = MicroBatchWriter(
-                sink, converter_of(self.query.target, services.registry), topic
+                sink,
+                converter_of(self.query.target, services.registry),
+                topic,
+                transform=transform,
             )
         return self._writer

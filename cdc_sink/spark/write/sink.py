@@ -78,6 +78,7 @@ class Sink:
     partitions: tuple[int, ...]
     folding: Folding
     one_table: OneTable | None = None
+    is_transformed: bool = False  # the rows are made by a transform
     shape: TableSetup = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,7 +88,9 @@ class Sink:
         cores = self.spark.sparkContext.defaultParallelism
         self.spark.conf.set("spark.sql.shuffle.partitions", str(cores))
         one_table = self.one_table or OneTable(self.target.name)
-        self.shape = TableSetup(self.spark, self.target, one_table)
+        self.shape = TableSetup(
+            self.spark, self.target, one_table, is_transformed=self.is_transformed
+        )
 
     @property
     def target(self) -> Target:

@@ -51,6 +51,7 @@ class TableSetup:
     target: Target
     one_table: OneTable
     added: Mapping[str, AddedColumn] = field(default_factory=dict)
+    is_transformed: bool = False
 
     def knowing(self, columns: Iterable[Column]) -> TableSetup:
         """The same, told what rows hold that are older than a column."""
@@ -71,6 +72,7 @@ class TableSetup:
             assert table is not None
         self.one_table.require_same(table.uuid)
         self._require_mode(table)
+        self._require_transform(table)
         if table.found_ledger() is None:
             self._require_ours(table)
             self._finish(table, key_names(changes))
@@ -86,6 +88,18 @@ class TableSetup:
                 f"the table was made with `mode: {made}`, the configuration says `mode: {mode}`",
                 remedy=f"set `mode: {made}`, or name another target",
             )
+
+    def _require_transform(self, table: IcebergTable) -> None:
+        """Rows of a table that a transform made must not stand beside rows that none did."""
+        if table.is_transformed and not self.is_transformed:
+            raise StateError(
+                self.target.name,
+                "a transform made the rows of this table, and none is given now",
+                remedy="set `transform` of this table, or give the transform in code as before; to go on "
+                "without, rebuild the table with `cdc-sink backfill` into another target",
+            )
+        if self.is_transformed and not table.is_transformed:
+            table.set_transformed()
 
     def _create(self, changes: DataFrame) -> None:
         namespace = self.target.identifier.rpartition(".")[0]

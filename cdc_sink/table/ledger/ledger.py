@@ -24,6 +24,7 @@ from cdc_sink.table.ledger.stream_identity import StreamIdentity
 LEDGER_KEY = "cdc-sink.ledger"
 BATCH_KEY = "cdc-sink.batch"
 OWNER_PROPERTY = "cdc-sink.pipeline"
+TRANSFORMED_PROPERTY = "cdc-sink.transformed"
 VERSION = 1
 
 
