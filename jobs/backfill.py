@@ -1,16 +1,6 @@
 """spark-submit … jobs/backfill.py --config CONFIG --table TABLE: the same as `cdc-sink backfill`."""
 
-from __future__ import annotations
-
-import argparse
-import sys
-
-from cdc_sink.cli.main import main
+from cdc_sink.jobs.backfill import main
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", required=True, help="the pipeline's YAML file")
-    parser.add_argument("--table", required=True, help="the table, by its target or its topic")
-    known, others = parser.parse_known_args()
-    sys.argv = ["cdc-sink", "backfill", known.config, known.table, *others]
     main()

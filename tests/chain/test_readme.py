@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +23,7 @@ from cdc_sink.clients.kafka import Cluster
 from cdc_sink.config import Pipeline, load_config
 from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.observe.table_facts import read_ledger
+from tests.chain.installed import Installed, install, spark_home
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 TOPIC = "readme_pg.public.customers"
@@ -80,12 +81,18 @@ def wait_for(pipeline: Pipeline, records: int) -> None:
         time.sleep(0.2)
 
 
-def run_block(here: Path) -> None:
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    return install(tmp_path_factory.mktemp("installed"))
+
+
+def run_block(here: Path, installed: Installed, **variables: str) -> None:
     """The README's block, run as it stands there."""
     (here / "example.py").write_text(block("python", "transforms="))
     ended = subprocess.run(
-        [sys.executable, "example.py"],
+        [installed.python, "example.py"],
         cwd=here,
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
@@ -129,9 +136,14 @@ def newest_key(chain: Chain) -> tuple[bytes, int]:
 
 
 def test_the_example_keeps_every_promise_and_goes_on_where_it_ended(
-    here: Path, chain: Chain, pipeline: Pipeline, customers: Connection[Any]
+    here: Path,
+    chain: Chain,
+    pipeline: Pipeline,
+    customers: Connection[Any],
+    installed: Installed,
 ) -> None:
-    run_block(here)
+    """First with the pyspark of pip, then with a Spark distribution."""
+    run_block(here, installed)
     assert emails(pipeline) == {1: hashed("ann@example.org"), 3: None}
     key, partition = newest_key(chain)  # of customer 3
     damage(chain, key, partition)
@@ -141,7 +153,7 @@ def test_the_example_keeps_every_promise_and_goes_on_where_it_ended(
         "INSERT INTO customers SELECT i, 'c' || i, 'Ulm' FROM generate_series(4, 9) i"
     )
     wait_for(pipeline, RECORDS + 1 + 6)
-    run_block(here)
+    run_block(here, installed, **spark_home(here))
     assert emails(pipeline) == {
         1: hashed("ann@example.org"),
         3: None,
@@ -157,3 +169,31 @@ def test_the_example_keeps_every_promise_and_goes_on_where_it_ended(
     assert sum(ledger.next_offsets.values()) == RECORDS + 1 + 6
     assert ledger.next_offsets[1] > 0
     assert ledger.quarantined == 1
+
+
+def test_an_installation_writes_the_files_of_a_new_pipeline(
+    installed: Installed, tmp_path: Path
+) -> None:
+    """What README names is in the wheel: an example that can be read, connectors, jobs."""
+
+    def cdc_sink(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [installed.program, *arguments], cwd=tmp_path, capture_output=True, text=True
+        )
+
+    assert cdc_sink("init", "shop").returncode == 0
+    found = {str(path.relative_to(tmp_path / "shop")) for path in tmp_path.rglob("*.*")}
+    assert found >= {"pipeline.yaml", "connectors/postgresql.json", "jobs/stream.py"}
+    packages = cdc_sink("packages", "shop/pipeline.yaml")
+    assert "org.postgresql:postgresql:" in packages.stdout
+    assert "hadoop-aws" in packages.stdout
+    job = subprocess.run(
+        [installed.python, "shop/jobs/stream.py", "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "--config" in job.stdout
+    again = cdc_sink("init", "shop")
+    assert again.returncode == 2
+    assert "these files are there already: pipeline.yaml" in again.stderr

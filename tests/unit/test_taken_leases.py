@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -241,3 +244,22 @@ def test_a_lease_that_goes_round_has_one_owner_and_leaves_no_claim(
                 renew_lease(files, TARGET, QueryState.STOPPED)
                 owner = 0
         assert set(memory.texts) <= {LEASE}
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_a_process_is_known_by_its_start_while_it_lives(
+    monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    """Linux has it in /proc; elsewhere psutil asks the system."""
+    monkeypatch.setattr(sys, "platform", platform)
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        started = leases._process_start(other.pid)
+        assert started is not None
+        assert leases._process_start(other.pid) == started
+        assert leases._process_start(os.getpid()) != started
+        other.communicate(b"\n")  # it ends, and this process is told
+        assert leases._process_start(other.pid) is None
+    finally:
+        other.kill()
+        other.wait()

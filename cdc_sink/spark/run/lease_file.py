@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import psutil
 
 from cdc_sink.config import Target
 from cdc_sink.errors import StateError
@@ -159,9 +162,20 @@ def _now_ms() -> int:
 
 def _process_start(pid: int) -> str | None:
     """When a process of this host was started, so that a reused pid is not taken for it."""
+    if sys.platform != "linux":
+        return _process_start_elsewhere(pid)
+    # The clock may be set, and the times that others give change with it: this one counts from the boot.
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return None
     # A killed process stays in the table until its parent asks for it, which some never do.
     return None if fields[0] in ("Z", "X") else fields[19]
+
+
+def _process_start_elsewhere(pid: int) -> str | None:
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else repr(process.create_time())
+    except psutil.Error:
+        return None
