@@ -48,7 +48,15 @@ class ColumnSettings(Frozen):
         "default false: the table stops there",
     )
 
-    @field_validator("on_infinity", mode="before")
+    mask: Literal["sha256", "redact", "null"] | None = Field(
+        default=None,
+        description="what the table gets instead of the value: sha256, its SHA-256 in hex, equal for equal "
+        "values, so few possible values can be tried out; redact, `****`; null, NULL. sha256 and redact take "
+        "texts alone; a column of the key can't be masked; dead letters of the table keep no values then; "
+        "default none",
+    )
+
+    @field_validator("on_infinity", "mask", mode="before")
     @classmethod
     def _read_yaml_null(cls, given: object) -> object:
         return "null" if given is None else given

@@ -265,6 +265,11 @@ class Table(TableSettings):
         return TableOptions(columns, self.unavailable_placeholder, self.field_names)
 
     @property
+    def masks(self) -> dict[str, str]:
+        """By column, what the table gets instead of its values."""
+        return {name: one.mask for name, one in self.columns.items() if one.mask is not None}
+
+    @property
     def policy(self) -> TablePolicy:
         """What the rules of a table have to know."""
         return TablePolicy(

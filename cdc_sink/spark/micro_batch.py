@@ -36,7 +36,7 @@ from cdc_sink.spark.read.record_faults import (
     read_fault,
     tells_bad_value,
 )
-from cdc_sink.spark.read.source import Topic
+from cdc_sink.spark.read.source import Topic, read_again
 from cdc_sink.spark.write.dead_letter_table import DeadLetters
 from cdc_sink.spark.write.sink import NeedsQuarantine, Sink
 from cdc_sink.table.faults import OP, POSITION, UNAVAILABLE_VALUE
@@ -273,6 +273,8 @@ class MicroBatchWriter:
 
         Raises: CdcSinkError; nothing was written then.
         """
+        if self.sink.target.table.masks:
+            letters = read_again(self.topic, letters, self.sink.target.name)
         self._learn(letters)
         table, columns = self._table()
         try:

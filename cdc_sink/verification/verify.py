@@ -64,6 +64,7 @@ class Verification:
     columns_missing: tuple[str, ...] = ()  # in the source, not in the table
     columns_not_comparable: tuple[str, ...] = ()  # Iceberg types without a canonical form
     columns_only_in_table: tuple[str, ...] = ()  # dropped from the source: reported, ignored
+    columns_masked: tuple[str, ...] = ()  # as the configuration says: not compared
     columns_computed: tuple[
         str, ...
     ] = ()  # GENERATED at the source, and not in the table: not compared
@@ -202,7 +203,7 @@ class _TableRows:
 
     def __init__(self, configured: Table, table: IcebergTable) -> None:
         self.name = configured.name
-        self.options = configured.columns
+        self.options, self.masks = configured.columns, configured.masks
         self._table = table
         snapshot = table.current_snapshot()
         self.snapshot_id = snapshot.snapshot_id if snapshot else None
@@ -279,6 +280,7 @@ def _compare(source: _SourceRows, target: _TableRows, source_name: str) -> Verif
             for column in source.columns
             if column.name in source.names and not is_comparable(_checked(column, source, target))
         ),
+        columns_masked=tuple(name for name in source.names.values() if name in target.masks),
         columns_only_in_table=tuple(
             name for name in target.types if name not in here and not is_metadata(name)
         ),
@@ -288,7 +290,7 @@ def _compare(source: _SourceRows, target: _TableRows, source_name: str) -> Verif
 def _plan_comparison(source: _SourceRows, target: _TableRows) -> Comparison:
     common = [column for column in source.columns if column.name in source.names]
     checked = [_checked(column, source, target) for column in common]
-    columns = tuple(column for column in checked if is_comparable(column))
+    columns = tuple(c for c in checked if is_comparable(c) and c.name not in target.masks)
     of_source = source.database.key_columns(source.table)
     key = target.key or tuple(source.names.get(name, name) for name in of_source)
     compared = {column.name for column in columns}

@@ -18,7 +18,8 @@ from cdc_sink.clients.registry import RegistryClient
 from cdc_sink.config import Target
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.spark.fold.folding import folding_of
-from cdc_sink.spark.hooks import Transform
+from cdc_sink.spark.fold.masks import whole_transform
+from cdc_sink.spark.hooks import Hooks, Transform
 from cdc_sink.spark.iceberg_table import IcebergTable as Table
 from cdc_sink.spark.micro_batch import MicroBatchWriter
 from cdc_sink.spark.read.converters import converter_of
@@ -113,7 +114,9 @@ class Writer:
     def __post_init__(self) -> None:
         self.spark = self.lake.spark.newSession()
         own = StreamIdentity(PIPELINE, self.query_id, "cluster", self.target.table.topic, "topic-1")
-        folding, is_transformed = folding_of(self.target), self.transform is not None
+        given = {} if self.transform is None else {self.target.name: self.transform}
+        whole = whole_transform(Hooks(given), self.target)
+        folding, is_transformed = folding_of(self.target), whole is not None
         self.sink = self.kind(
             self.spark, own, tuple(self.partitions), folding, is_transformed=is_transformed
         )
@@ -122,7 +125,7 @@ class Writer:
             self.sink,
             converter_of(self.target, cast(RegistryClient, self.topic.registry)),
             Reread(self),
-            transform=self.transform,
+            transform=whole,
         )
 
     def open_generation(self) -> None:

@@ -52,6 +52,7 @@ def test_the_json_keeps_its_promise() -> None:
                 "columns_not_comparable": [],
                 "columns_only_in_table": [],
                 "columns_computed": [],
+                "columns_masked": [],
                 "failure": None,
                 "differences": [{"key": {"id": 1}, "kind": "different", "columns": ["name"]}],
             }

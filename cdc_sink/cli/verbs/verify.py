@@ -5,8 +5,9 @@
 `rows_source`, `rows_table`, `ranges`, `ranges_differing`, `ranges_examined`, `differing` (keys
 found; a lower bound while fewer ranges are examined than differ), `columns_compared`, `columns_missing`,
 `columns_not_comparable`, `columns_only_in_table`, `columns_computed` (computed by the source, and not in
-the table: not compared), `failure` (why the table could not be compared, or null), and `differences`, the
-first of them: `key` (column to value), `kind` (missing | extra | different | duplicate), `columns`.
+the table: not compared), `columns_masked` (not compared), `failure` (why the table could not be compared, or
+null), and `differences`, the first of them: `key` (column to value), `kind` (missing | extra | different |
+duplicate), `columns`.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ def _table_json(one: Verification, keys: int) -> dict[str, Any]:
         "columns_not_comparable": list(one.columns_not_comparable),
         "columns_only_in_table": list(one.columns_only_in_table),
         "columns_computed": list(one.columns_computed),
+        "columns_masked": list(one.columns_masked),
         "failure": None if one.failure is None else str(one.failure),
         "differences": [
             {"key": dict(each.key), "kind": each.kind, "columns": list(each.columns)}
@@ -134,7 +136,8 @@ def _verdict(one: Verification) -> str:
         return "NOT COMPARED"
     if not one.equal:
         return "DIFFERS"
-    passed_over = len(one.columns_only_in_table) + len(one.columns_computed)
+    left_out = (one.columns_only_in_table, one.columns_computed, one.columns_masked)
+    passed_over = sum(map(len, left_out))
     return f"equal, {passed_over} columns not compared" if passed_over else "equal"
 
 
@@ -162,6 +165,7 @@ def render_findings(found: Sequence[Verification], *, keys: int) -> Iterator[str
             (one.columns_not_comparable, "of a type that can't be compared"),
             (one.columns_only_in_table, "not in the source any more, ignored"),
             (one.columns_computed, "computed by the source and not in the table, not compared"),
+            (one.columns_masked, "masked, not compared"),
         ):
             if columns:
                 yield f"{one.table}: columns {saw}: {', '.join(columns)}"

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructField, StructType
 
 from cdc_sink.config import Target
-from cdc_sink.errors import ConfigError
+from cdc_sink.errors import CdcSinkError, ConfigError
 from cdc_sink.spark.hooks import Transform, named
 from cdc_sink.spark.read.decode import LARGE, key_names
 from cdc_sink.spark.read.record_faults import fault_sql
@@ -64,6 +64,8 @@ class Transforming:
         try:
             made = self.transform(given)
             _ = made.schema
+        except CdcSinkError:
+            raise
         except Exception as raised:  # foreign code may raise anything
             raise self._refusal(f"the transform raised {named(raised)}") from raised
         return made

@@ -126,6 +126,27 @@ class KafkaTopic:
         )
 
 
+def read_again(topic: Topic, letters: DataFrame, table: str) -> DataFrame:
+    """The records of dead letters that keep no values, out of the topic.
+
+    Raises: StateError when the topic has one of them no more.
+    """
+    ends = letters.groupBy("partition").agg(F.min("offset"), F.max("offset")).collect()
+    first, end = {r[0]: r[1] for r in ends}, {r[0]: r[2] + 1 for r in ends}
+    places = F.broadcast(letters.select("partition", "offset"))
+    records = topic.span(first, end).join(places, ["partition", "offset"], "left_semi")
+    lost = letters.count() - records.count()
+    if lost:
+        raise StateError(
+            table,
+            f"{lost} of the dead letters' records are in the topic no more, and letters of a table with "
+            "masks keep no values",
+            remedy="give these letters up with `cdc-sink dead-letters release`; `cdc-sink verify` says which "
+            "rows differ then",
+        )
+    return records
+
+
 def read_records(spark: SparkSession, target: Target, next_offsets: Offsets | None) -> DataFrame:
     """Stream the records of the target's topic.
 

@@ -9,7 +9,10 @@ from pyspark.sql import DataFrame, SparkSession
 from cdc_sink.config import Target
 from cdc_sink.errors import ConfigError, StateError
 from cdc_sink.spark.fold.folding import folding_of
+from cdc_sink.spark.fold.masks import whole_transform
+from cdc_sink.spark.fold.transforms import transformed_by
 from cdc_sink.spark.foreign_errors import JOB_FAILED, caused
+from cdc_sink.spark.hooks import NO_HOOKS
 from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.read.decode import decode
 from cdc_sink.spark.read.record_faults import read_fault
@@ -26,7 +29,7 @@ _sinks: dict[tuple[str, str], tuple[str, Sink]] = {}
 
 
 def read_changes(spark: SparkSession, table: Target) -> DataFrame:
-    """Stream the changes of one table's topic, decoded and typed; custom pipelines start here.
+    """Stream the changes of one table's topic, decoded, typed and masked; custom pipelines start here.
 
     Out:    one row per Kafka record: `key` struct, `op` (null for a tombstone, which carries no change; a
             delete with `order: kafka`), `after` struct (null for deletes), `unavailable`, `position`
@@ -57,8 +60,9 @@ def read_changes(spark: SparkSession, table: Target) -> DataFrame:
     applied = None
     if ledger is not None:
         applied = including(ledger.next_offsets, services.cluster.end_offsets(topic))
-    records = read_records(spark, table, applied)
-    return decode(records, schemas, schemas.extend(iceberg.columns() if iceberg else ()))
+    held = iceberg.columns() if iceberg else ()
+    changes = decode(read_records(spark, table, applied), schemas, schemas.extend(held))
+    return transformed_by(whole_transform(NO_HOOKS, table), table)(changes, held)
 
 
 def apply_changes(changes: DataFrame, batch_id: int, table: Target) -> None:
@@ -101,6 +105,7 @@ def _sink_of(spark: SparkSession, table: Target) -> Sink:
         table,
         own_id or query_id(Files(spark), table.checkpoint),
     )
-    sink = Sink(spark, stream, partitions, folding_of(table))
+    is_transformed = whole_transform(NO_HOOKS, table) is not None
+    sink = Sink(spark, stream, partitions, folding_of(table), is_transformed=is_transformed)
     _sinks[table.pipeline.name, table.name] = (session, sink)
     return sink

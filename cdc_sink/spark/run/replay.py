@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from cdc_sink.config import Pipeline, Target
 from cdc_sink.errors import ConfigError, StateError
 from cdc_sink.spark.fold.folding import folding_of
+from cdc_sink.spark.fold.masks import whole_transform
 from cdc_sink.spark.hooks import NO_HOOKS, Hooks
 from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.micro_batch import MicroBatchWriter
@@ -60,7 +61,7 @@ def replay(
     target = pipeline.target(table)
     require_no_stream(spark, target)
     ledger = _ledger(spark, target)
-    transform = hooks.transform_of(target)
+    transform = whole_transform(hooks, target)
     services = Clients.of(pipeline)
     stream, partitions = stream_of(services.cluster, target, ledger.stream.query_id)
     files = Files(spark)

@@ -19,6 +19,7 @@ from cdc_sink.clients.kafka import Cluster
 from cdc_sink.config import Target
 from cdc_sink.errors import CdcSinkError, StateError
 from cdc_sink.spark.fold.folding import folding_of
+from cdc_sink.spark.fold.masks import whole_transform
 from cdc_sink.spark.foreign_errors import JOB_FAILED, caused, stumbled_after_replay
 from cdc_sink.spark.hooks import AppliedBatch, Hooks
 from cdc_sink.spark.iceberg_table import IcebergTable
@@ -342,7 +343,7 @@ class _Batches:
         if self._writer is None:
             folding = folding_of(self.query.target)
             session = records.sparkSession
-            transform = self.query.hooks.transform_of(self.query.target)
+            transform = whole_transform(self.query.hooks, self.query.target)
             sink = Sink(
                 session,
                 self.stream,

@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from cdc_sink.config import Target
@@ -87,6 +87,7 @@ class DeadLetters:
             "table": F.lit(self.target.name),
             "topic_id": F.lit(self.topic_id),
             **{name: F.col(f"raw.{name}") for name in ("key", "value", "headers")},
+            **(self._nothing() if self.target.table.masks else {}),
             "timestamp": F.col("raw.timestamp").cast("timestamp_ltz"),
             "reason": F.substring_index("aside", "|", 1),
             "message": F.expr(message_sql("aside")),
@@ -98,6 +99,11 @@ class DeadLetters:
         letters = changes.select(*[values.get(n, F.col(n)).alias(n) for n, _ in FIELDS])
         letters.createOrReplaceTempView(VIEW)
         self.spark.sql(put_sql(self.target.dead_letters, VIEW))
+
+    def _nothing(self) -> dict[str, Column]:
+        """Of a table with masks, in the place of values: a replay reads the records from the topic again."""
+        kinds = dict(FIELDS)
+        return {name: F.lit(None).cast(kinds[name]) for name in ("value", "headers")}
 
     def mark(self, letters: DataFrame, state: State) -> None:
         """Give letters another state; those that don't wait any more stay as they are."""
