@@ -13,11 +13,18 @@ from lake import Lake, Writer
 from large_values import DOCUMENTS, move, row
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType
 from test_dead_letters import INFINITY, TIMED, letters
 from test_dead_letters import row as timed
 
-from cdc_sink.errors import CdcSinkError, ConfigError, RecordError, StateError
+from cdc_sink.errors import CdcSinkError, RecordError, StateError
 from cdc_sink.spark.run.replay import replay_letters
+
+# By value: Python's workers don't find this file.
+in_python = F.udf(
+    lambda text: None if text is None else __import__("hashlib").sha256(text.encode()).hexdigest(),
+    StringType(),
+)
 
 
 def masked(changes: DataFrame) -> DataFrame:
@@ -26,8 +33,8 @@ def masked(changes: DataFrame) -> DataFrame:
         F.col("after")
         .withField("title", F.sha2("after.title", 256))
         .withField("body", F.upper("after.body"))
-        .withField("body_digest", F.sha2("after.body", 256))
-        .withField("came_by", F.lit("us"))
+        .withField("body_digest", in_python("after.body"))
+        .withField("came_by", F.struct(F.lit("us").alias("name")))
         .dropFields("scan")
     )
     return changes.withColumn("after", after)
@@ -43,7 +50,7 @@ def made(key: int, title: str, body: str, **more: Any) -> dict[str, Any]:
         "title": digest(title),
         "body": body.upper(),
         "body_digest": digest(body),
-        "came_by": "us",
+        "came_by": {"name": "us"},
         **more,
     }
 
@@ -169,6 +176,13 @@ BROKEN: dict[str, tuple[Callable[[DataFrame], Any], str]] = {
         lambda c: c.withColumn("after", F.col("after").dropFields("id")),
         "dropped id",
     ),
+    "two of one name": (
+        lambda c: c.withColumn(
+            "after", F.struct("after.id", F.lit(1).alias("a"), F.lit(2).alias("A"))
+        ),
+        "two columns differ only in case",
+    ),
+    "random": (field("x", F.rand), "another answer each time"),
     "raises": (raising, "raised ValueError in .*test_transforms.py line"),
     "unknown column": (field("x", lambda: F.col("after.absent")), "raised AnalysisException"),
     "nothing": (lambda _c: None, "raised AttributeError"),
@@ -190,7 +204,7 @@ def test_a_broken_promise_stops_before_anything_is_written(
     writer = Writer(lake, lake.target("transform_broken", one_change), one_change)
     writer.records.transform = transform
     writer.records.__post_init__()
-    with pytest.raises(ConfigError, match=said) as refused:
+    with pytest.raises(CdcSinkError, match=said) as refused:
         writer.write()
     assert "secret" not in str(refused.value)
     assert not writer.exists

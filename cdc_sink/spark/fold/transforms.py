@@ -27,7 +27,7 @@ from cdc_sink.spark.read.decode import LARGE, key_names
 from cdc_sink.spark.read.record_faults import fault_sql
 from cdc_sink.sql import literal, quote
 from cdc_sink.table.faults import TRANSFORM
-from cdc_sink.table.schema.columns import Column, spark_type
+from cdc_sink.table.schema.columns import Column, require_distinct, spark_type
 
 _GIVEN = "cdc_sink_changes"
 _AFTER = "_cdc_sink_after_{}"
@@ -102,10 +102,11 @@ class Transforming:
         shape = next((f.dataType for f in made.schema if f.name == "after"), None)
         if not isinstance(shape, StructType):
             raise self._refusal("the transform returned no struct `after`")
-        before = {f.name: f.dataType for f in _struct(changes)}
+        require_distinct(shape.names)
+        before = {f.name: f.dataType.simpleString() for f in _struct(changes)}
         for column in shape:
-            if column.name in before and column.dataType != before[column.name]:
-                was, now = before[column.name].simpleString(), column.dataType.simpleString()
+            was, now = before.get(column.name), column.dataType.simpleString()
+            if was is not None and was != now:
                 raise self._refusal(
                     f"the transform returned after.{column.name} as {now}, and it was {was}; a column of "
                     "another type needs another name"
@@ -121,11 +122,16 @@ class Transforming:
     def _parts(self, changes: DataFrame, shape: StructType) -> Mapping[str, frozenset[str]]:
         """By column of the new `after`, what it is made of: columns `after.…`, or others by their names."""
         made = self.transform(_opaque(changes).alias(_GIVEN))
+        if not _plan(made).analyzed().deterministic():
+            raise self._refusal(
+                "the transform gives another answer each time, and a batch may be applied again"
+            )
+        others = [name for name in changes.columns if name != "after"]
         before = [f"after.{name}" for name in _struct(changes).names]
         found = {}
         for name in shape.names:
             plan = _plan(made.select(F.col("after")[name].alias("made"))).optimizedPlan()
-            found[name] = frozenset(_named(_references(plan), before))
+            found[name] = frozenset(_named(_references(plan), before, others))
             if name in key_names(changes) and not _is_given(plan, before.index(f"after.{name}")):
                 raise self._refusal(
                     f"the transform changes after.{name}, a column of the key; `withField` leaves others "
@@ -226,9 +232,10 @@ def _references(plan: Any) -> set[str]:
     return found - {""}
 
 
-def _named(read: Iterable[str], before: Sequence[str]) -> set[str]:
-    own = {_AFTER.format(i): name for i, name in enumerate(before)}
-    return {own.get(name, name) for name in read}
+def _named(read: Iterable[str], before: Sequence[str], others: Iterable[str]) -> set[str]:
+    """Of what a plan reads, the columns that were given: it has some of its own, such as a UDF's answer."""
+    given = {_AFTER.format(i): name for i, name in enumerate(before)} | {n: n for n in others}
+    return {given[name] for name in read if name in given}
 
 
 def _is_given(plan: Any, number: int) -> bool:
