@@ -7,7 +7,8 @@ the table commit fail (serializable isolation). This is what fences a second dri
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -108,13 +109,15 @@ class IcebergTable:
         return None if owner is None else str(owner)
 
     @property
-    def is_transformed(self) -> bool:
-        """A transform made its rows."""
-        return str(self.java.properties().get(TRANSFORMED_PROPERTY)) == "true"
+    def transformed(self) -> frozenset[str] | None:
+        """Columns that a transform changed, added or left out; None where none made its rows."""
+        names = self.java.properties().get(TRANSFORMED_PROPERTY)
+        return None if names is None else frozenset(json.loads(str(names)))
 
-    def set_transformed(self) -> None:
-        """Say in its properties that a transform makes its rows."""
-        self.java.updateProperties().set(TRANSFORMED_PROPERTY, "true").commit()
+    def set_transformed(self, columns: Iterable[str]) -> None:
+        """Say in its properties that a transform makes its rows, and which columns of them."""
+        names = json.dumps(sorted(columns))
+        self.java.updateProperties().set(TRANSFORMED_PROPERTY, names).commit()
 
     @property
     def is_empty(self) -> bool:

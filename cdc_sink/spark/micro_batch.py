@@ -21,7 +21,7 @@ from cdc_sink.spark.fold.key_updates import Past, complete_moved
 from cdc_sink.spark.fold.quarantine import mark_aside, require_no_fault
 from cdc_sink.spark.fold.repartitioned_keys import TopicState
 from cdc_sink.spark.fold.suspect_deletes import filled_in_sql
-from cdc_sink.spark.fold.transforms import transformed_by
+from cdc_sink.spark.fold.transforms import transforming_by
 from cdc_sink.spark.foreign_errors import JOB_FAILED, as_cdc_sink_error, is_unknown
 from cdc_sink.spark.hooks import Transform
 from cdc_sink.spark.iceberg_table import IcebergTable
@@ -87,7 +87,7 @@ class MicroBatchWriter:
         self.schemas = replace(
             self.schemas, policy=settings.policy, ids_rise=settings.wire != "json"
         )
-        self._transformed = transformed_by(self.transform, self.sink.target)
+        self._transforming = transforming_by(self.transform, self.sink.target)
 
     def write(
         self, records: DataFrame, batch_id: int, batch: OffsetRange | None = None
@@ -165,7 +165,7 @@ class MicroBatchWriter:
         now = self._now(ledger, places, columns)
         if not self._sets_aside and not waits_for_letters:
             framed = self.input.framed(self._looked_at(records, ledger, now, places))
-            changes = self._transformed(decode(framed, self._in_use(framed), columns), self._held)
+            changes = self._transformed(decode(framed, self._in_use(framed), columns))
             return self.sink.apply(changes, batch_id, table, now, self._batch)
         with self.folding.kept:
             whole = self._looked_at(self.topic.whole(records), ledger, now, places)
@@ -184,7 +184,7 @@ class MicroBatchWriter:
 
     @property
     def folding(self) -> Folding:
-        """What folds the batches of the sink."""
+        """That of the sink."""
         return self.sink.folding
 
     @property
@@ -246,8 +246,7 @@ class MicroBatchWriter:
 
     def _grew(self, partitions: int) -> Moving | None:
         """At the table's first batch: whether keys move, since the topic grew before."""
-        oldest = self.topic.oldest()
-        counts = counts_before(oldest, partitions)
+        counts = counts_before(oldest := self.topic.oldest(), partitions)
         if counts is None:
             stray, table = elsewhere(oldest, partitions)[0], self.sink.target.table
             raise not_hashed(stray, partitions, table.topic, table.name)
@@ -294,7 +293,15 @@ class MicroBatchWriter:
     def _decode_tolerantly(self, records: DataFrame, columns: Sequence[Column]) -> DataFrame:
         framed = self.input.framed(records)
         decoded = decode(framed, self._in_use(framed), columns, sets_aside=True)
-        return self._transformed(decoded, self._held)
+        return self._transformed(decoded)
+
+    def _transformed(self, changes: DataFrame) -> DataFrame:
+        """As the table's masks and transform make them."""
+        if self._transforming is None:
+            return changes
+        changes = self._transforming.of(changes, self._held)
+        self.sink.shape = self.sink.shape.changing(self._transforming.changed)
+        return changes
 
     def _quarantined_keys(self, columns: Sequence[Column]) -> DataFrame | None:
         letters = DeadLetters(self.sink.spark, self.sink.target, self.sink.stream.topic_id)
@@ -374,9 +381,7 @@ class MicroBatchWriter:
         _, columns = self._table()
         framed = self.input.framed(records)
         schemas = self._in_use(framed)
-        found = first_failing(
-            framed, lambda part: self._transformed(decode(part, schemas, columns), self._held)
-        )
+        found = first_failing(framed, lambda p: self._transformed(decode(p, schemas, columns)))
         return error if found is None else failing_error(*found)
 
     def _another_log(self, records: DataFrame, fault: Fault) -> CdcSinkError | None:

@@ -10,6 +10,7 @@ data file of the table. Both sides have to be still, or the difference is what i
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from cdc_sink.clients.catalog import load_table
 from cdc_sink.config import Database, Pipeline, SourceTable, Table
 from cdc_sink.debezium.adjusted_names import named_in
 from cdc_sink.errors import CdcSinkError, ConfigError, SchemaError, UnavailableError
+from cdc_sink.table.ledger.ledger import TRANSFORMED_PROPERTY
 from cdc_sink.table.schema.columns import plain_type
 from cdc_sink.table.schema.metadata_columns import is_metadata
 from cdc_sink.verification.canonical.nested import is_comparable
@@ -64,7 +66,7 @@ class Verification:
     columns_missing: tuple[str, ...] = ()  # in the source, not in the table
     columns_not_comparable: tuple[str, ...] = ()  # Iceberg types without a canonical form
     columns_only_in_table: tuple[str, ...] = ()  # dropped from the source: reported, ignored
-    columns_masked: tuple[str, ...] = ()  # as the configuration says: not compared
+    columns_masked: tuple[str, ...] = ()  # or changed by a transform: not compared
     columns_computed: tuple[
         str, ...
     ] = ()  # GENERATED at the source, and not in the table: not compared
@@ -203,7 +205,9 @@ class _TableRows:
 
     def __init__(self, configured: Table, table: IcebergTable) -> None:
         self.name = configured.name
-        self.options, self.masks = configured.columns, configured.masks
+        self.options = configured.columns
+        made = json.loads(table.properties.get(TRANSFORMED_PROPERTY, "[]"))
+        self.masks = frozenset([*configured.masks, *made])
         self._table = table
         snapshot = table.current_snapshot()
         self.snapshot_id = snapshot.snapshot_id if snapshot else None
@@ -273,14 +277,20 @@ def _compare(source: _SourceRows, target: _TableRows, source_name: str) -> Verif
         ranges_examined=len(examined),
         differences=tuple(differences),
         columns_compared=tuple(names),
-        columns_missing=tuple(one.name for one in lacking if not one.is_generated),
+        columns_missing=tuple(
+            one.name for one in lacking if not one.is_generated and one.name not in target.masks
+        ),
         columns_computed=tuple(one.name for one in lacking if one.is_generated),
         columns_not_comparable=tuple(
             column.name
             for column in source.columns
             if column.name in source.names and not is_comparable(_checked(column, source, target))
         ),
-        columns_masked=tuple(name for name in source.names.values() if name in target.masks),
+        columns_masked=tuple(
+            one.name
+            for one in source.columns
+            if source.names.get(one.name, one.name) in target.masks
+        ),
         columns_only_in_table=tuple(
             name for name in target.types if name not in here and not is_metadata(name)
         ),

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 from psycopg import Connection
 
-from cdc_sink import apply_changes, read_changes
+from cdc_sink import apply_changes, read_changes, verify
 from cdc_sink.clients.catalog import load_table
 from cdc_sink.clients.kafka import Cluster
 from cdc_sink.config import Pipeline, load_config
@@ -26,6 +26,7 @@ from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.observe.table_facts import read_ledger
 from tests.chain.installed import Installed, install, spark_home
 from tests.chain.pipelines import Lake
+from tests.chain.settings import database_of
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 TOPIC = "readme_pg.public.customers"
@@ -49,6 +50,8 @@ def here(chain: Chain, tmp_path: Path) -> Path:
     content["catalog"]["warehouse"] = f"{tmp_path}/warehouse"
     content["checkpoints"] = f"{tmp_path}/checkpoints"
     content["tables"][0]["topic"] = TOPIC
+    content["tables"][0]["source"]["table"] = "public.customers"
+    content["databases"] = {"postgres": database_of(chain.postgres, "readme", tmp_path)}
     (tmp_path / "shop.yaml").write_text(yaml.safe_dump(content))
     return tmp_path
 
@@ -184,6 +187,9 @@ def test_the_example_keeps_every_promise_and_goes_on_where_it_ended(
     assert table is not None
     cities = table.scan(selected_fields=("city",)).to_arrow().to_pylist()
     assert sum(row["city"] == "Ulm" for row in cities) == 6
+    (verified,) = verify(pipeline)
+    assert verified.columns_masked == ("email",)
+    assert [each.kind for each in verified.differences] == []  # customer 3 waits, as it is there
     read = read_ledger(table)
     assert read is not None
     ledger = read[0]

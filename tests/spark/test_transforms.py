@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from test_dead_letters import row as timed
 
 from cdc_sink.errors import CdcSinkError, RecordError, StateError
 from cdc_sink.spark.run.replay import replay_letters
+from cdc_sink.table.ledger.ledger import TRANSFORMED_PROPERTY
 
 # By value: Python's workers don't find this file.
 in_python = F.udf(
@@ -102,6 +104,12 @@ def test_it_holds_for_updates_deletes_new_columns_and_new_partitions(story: Stor
 
 def test_a_column_that_it_drops_is_not_in_the_table(story: Story) -> None:
     assert story.columns == ("id", "title", "body", "body_digest", "came_by", "note")
+
+
+def test_the_table_says_which_columns_it_changes_adds_or_leaves_out(story: Story) -> None:
+    """verify compares the others."""
+    names = json.loads(story.writer.table.properties[TRANSFORMED_PROPERTY])
+    assert names == ["body", "body_digest", "came_by", "scan", "title"]
 
 
 def test_a_table_that_it_made_is_not_written_without_it(lake: Lake, story: Story) -> None:

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "verification/canonical": ["debezium/types"],
     "verification/databases": ["errors", "config", "verification/canonical"],
     "verification": [
-        *("errors", "debezium", "table/schema", "config", "clients"),
+        *("errors", "debezium", "table/ledger", "table/schema", "config", "clients"),
         *("verification/canonical", "verification/databases"),
     ],
     "check": [

@@ -165,7 +165,7 @@ def render_findings(found: Sequence[Verification], *, keys: int) -> Iterator[str
             (one.columns_not_comparable, "of a type that can't be compared"),
             (one.columns_only_in_table, "not in the source any more, ignored"),
             (one.columns_computed, "computed by the source and not in the table, not compared"),
-            (one.columns_masked, "masked, not compared"),
+            (one.columns_masked, "masked or changed by a transform, not compared"),
         ):
             if columns:
                 yield f"{one.table}: columns {saw}: {', '.join(columns)}"

@@ -12,7 +12,7 @@ alone. One that is made of both has no row to come from and stops the table: nob
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,8 @@ class Transforming:
 
     transform: Transform
     target: Target
+    # The columns that it changes, adds or leaves out, as far as they were seen.
+    changed: frozenset[str] = frozenset()
     _made_of: dict[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
 
     def of(self, changes: DataFrame, held: Collection[Column]) -> DataFrame:
@@ -128,15 +130,18 @@ class Transforming:
             )
         others = [name for name in changes.columns if name != "after"]
         before = [f"after.{name}" for name in _struct(changes).names]
-        found = {}
+        found, same = {}, set()
         for name in shape.names:
             plan = _plan(made.select(F.col("after")[name].alias("made"))).optimizedPlan()
             found[name] = frozenset(_named(_references(plan), before, others))
-            if name in key_names(changes) and not _is_given(plan, before.index(f"after.{name}")):
+            if f"after.{name}" in before and _is_given(plan, before.index(f"after.{name}")):
+                same.add(name)
+            elif name in key_names(changes):
                 raise self._refusal(
                     f"the transform changes after.{name}, a column of the key; `withField` leaves others "
                     "as they are"
                 )
+        self.changed |= frozenset(_struct(changes).names) - same
         return found
 
     def _completed(
@@ -246,14 +251,6 @@ def _is_given(plan: Any, number: int) -> bool:
     return str(made.child().sql()).strip("`") == _AFTER.format(number)
 
 
-def no_transform(changes: DataFrame, _held: Collection[Column]) -> DataFrame:
-    """Changes as they were decoded."""
-    return changes
-
-
-Transformed = Callable[[DataFrame, Collection[Column]], DataFrame]
-
-
-def transformed_by(transform: Transform | None, target: Target) -> Transformed:
-    """What becomes of a table's changes before they are folded."""
-    return no_transform if transform is None else Transforming(transform, target).of
+def transforming_by(transform: Transform | None, target: Target) -> Transforming | None:
+    """What becomes of a table's changes before they are folded; None where nothing does."""
+    return None if transform is None else Transforming(transform, target)

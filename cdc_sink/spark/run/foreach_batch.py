@@ -10,7 +10,7 @@ from cdc_sink.config import Target
 from cdc_sink.errors import ConfigError, StateError
 from cdc_sink.spark.fold.folding import folding_of
 from cdc_sink.spark.fold.masks import whole_transform
-from cdc_sink.spark.fold.transforms import transformed_by
+from cdc_sink.spark.fold.transforms import transforming_by
 from cdc_sink.spark.foreign_errors import JOB_FAILED, caused
 from cdc_sink.spark.hooks import NO_HOOKS
 from cdc_sink.spark.iceberg_table import IcebergTable
@@ -62,7 +62,8 @@ def read_changes(spark: SparkSession, table: Target) -> DataFrame:
         applied = including(ledger.next_offsets, services.cluster.end_offsets(topic))
     held = iceberg.columns() if iceberg else ()
     changes = decode(read_records(spark, table, applied), schemas, schemas.extend(held))
-    return transformed_by(whole_transform(NO_HOOKS, table), table)(changes, held)
+    transforming = transforming_by(whole_transform(NO_HOOKS, table), table)
+    return changes if transforming is None else transforming.of(changes, held)
 
 
 def apply_changes(changes: DataFrame, batch_id: int, table: Target) -> None:

@@ -88,9 +88,8 @@ class Sink:
         cores = self.spark.sparkContext.defaultParallelism
         self.spark.conf.set("spark.sql.shuffle.partitions", str(cores))
         one_table = self.one_table or OneTable(self.target.name)
-        self.shape = TableSetup(
-            self.spark, self.target, one_table, is_transformed=self.is_transformed
-        )
+        transformed = frozenset[str]() if self.is_transformed else None
+        self.shape = TableSetup(self.spark, self.target, one_table, transformed=transformed)
 
     @property
     def target(self) -> Target:

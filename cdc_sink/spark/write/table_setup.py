@@ -51,11 +51,15 @@ class TableSetup:
     target: Target
     one_table: OneTable
     added: Mapping[str, AddedColumn] = field(default_factory=dict)
-    is_transformed: bool = False
+    transformed: frozenset[str] | None = None  # columns, by a transform; None without one
 
     def knowing(self, columns: Iterable[Column]) -> TableSetup:
         """The same, told what rows hold that are older than a column."""
         return replace(self, added={c.name: c.added for c in columns if c.added is not None})
+
+    def changing(self, columns: frozenset[str]) -> TableSetup:
+        """The same, told which columns its transform changes, adds or leaves out."""
+        return self if self.transformed == columns else replace(self, transformed=columns)
 
     def open(self, table: IcebergTable | None, changes: DataFrame, empty: Ledger) -> IcebergTable:
         """The table with a ledger; made first, with an empty one, if there never was a table.
@@ -91,15 +95,16 @@ class TableSetup:
 
     def _require_transform(self, table: IcebergTable) -> None:
         """Rows of a table that a transform made must not stand beside rows that none did."""
-        if table.is_transformed and not self.is_transformed:
+        before = table.transformed
+        if before is not None and self.transformed is None:
             raise StateError(
                 self.target.name,
                 "a transform made the rows of this table, and none is given now",
                 remedy="set `transform` of this table, or give the transform in code as before; to go on "
                 "without, rebuild the table with `cdc-sink backfill` into another target",
             )
-        if self.is_transformed and not table.is_transformed:
-            table.set_transformed()
+        if self.transformed is not None and (before is None or self.transformed - before):
+            table.set_transformed(self.transformed | (before or frozenset()))
 
     def _create(self, changes: DataFrame) -> None:
         namespace = self.target.identifier.rpartition(".")[0]
