@@ -8,15 +8,18 @@ for Java's client here.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from confluent_kafka import (
+    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
+    Message,
     TopicCollection,
     TopicPartition,
 )
@@ -53,6 +56,17 @@ class TopicFacts:
     partitions: int
 
 
+@dataclass(frozen=True)
+class RawRecord:
+    """One record of a topic, as it lies there."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+
+
 class Cluster:
     """One Kafka cluster."""
 
@@ -64,14 +78,14 @@ class Cluster:
         self._isolation = (
             IsolationLevel.READ_COMMITTED if is_committed else IsolationLevel.READ_UNCOMMITTED
         )
-        settings: dict[str, Any] = {
+        self._settings: dict[str, Any] = {
             "reconnect.backoff.max.ms": 1000,
             **config.revealed(kafka.properties),
             "bootstrap.servers": kafka.bootstrap_servers,
             "error_cb": lambda error: self._last_errors.add(error.code()),
         }
         try:
-            self._admin = AdminClient(settings, logger=logging.getLogger("cdc_sink.kafka"))
+            self._admin = AdminClient(self._settings, logger=logging.getLogger("cdc_sink.kafka"))
         except (KafkaException, ValueError, TypeError) as cause:
             raise ConfigError(
                 "kafka.properties",
@@ -132,6 +146,40 @@ class Cluster:
         spec = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
         stamps = [one.timestamp for one in self._listed(topic, spec).values()]
         return max((stamp for stamp in stamps if stamp > 0), default=None)
+
+    def newest(self, topic: str, count: int) -> list[RawRecord]:
+        """Return the newest records of a topic by their time, oldest first; fewer where it has no more.
+
+        Raises: UnavailableError when no broker answers in time; ConfigError for no such topic.
+        """
+        begins, ends = self.start_offsets(topic), self.end_offsets(topic)
+        first = {p: max(begins[p], end - count) for p, end in ends.items()}
+        left = {p for p, end in ends.items() if first[p] < end}
+        consumer = Consumer(
+            {
+                **self._settings,
+                "group.id": "cdc-sink-check",  # nothing is committed under it
+                "enable.auto.commit": False,
+                "isolation.level": self._settings.get("isolation.level", COMMITTED),
+            },
+            logger=logging.getLogger("cdc_sink.kafka"),
+        )
+        found: list[RawRecord] = []
+        until = time.monotonic() + self._timeout_s
+        try:
+            consumer.assign([TopicPartition(topic, p, first[p]) for p in sorted(left)])
+            while left and time.monotonic() < until:
+                for one in consumer.consume(500, timeout=0.2):
+                    if one.error() is None:
+                        found.append(_raw(one))
+                # Behind the last record may be marks of transactions: only the position tells.
+                places = consumer.position([TopicPartition(topic, p) for p in sorted(left)])
+                left -= {one.partition for one in places if one.offset >= ends[one.partition]}
+        finally:
+            consumer.close()
+        if left:
+            raise self._translated(f"records of topic {topic}", None)
+        return sorted(found, key=lambda r: (r.timestamp_ms, r.partition, r.offset))[-count:]
 
     def topic_config(self, topic: str) -> dict[str, str]:
         """Return a topic's settings by Kafka's names, such as retention.ms.
@@ -209,6 +257,17 @@ class Cluster:
             remedy="start the brokers or correct kafka.bootstrap_servers; the table is tried again "
             "by itself",
         )
+
+
+def _raw(message: Message) -> RawRecord:
+    key, value = message.key(), message.value()
+    return RawRecord(
+        message.partition() or 0,
+        message.offset() or 0,
+        message.timestamp()[1],
+        None if key is None else bytes(key),
+        None if value is None else bytes(value),
+    )
 
 
 class _NoSuchTopic(Exception):

@@ -32,7 +32,7 @@ NAME, TOPIC = f"shop.{TABLE}", f"{TABLE}_pg.public.{TABLE}"
 NOW_MS = 0
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def connector(chain: Chain) -> Iterator[str]:
     name = f"{TABLE}_pg"
     execute(
@@ -49,6 +49,19 @@ def connector(chain: Chain) -> Iterator[str]:
     yield name
     chain.remove_connector(name)
     execute(chain, "postgres", f"DROP TABLE {TABLE}")
+
+
+def test_a_sample_shows_the_newest_records_decoded(
+    connector: str, lake: Lake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake.pipeline({"topic": TOPIC, "columns": {"name": {"mask": "redact"}}}, {"topic": "absent"})
+    command(["check", str(lake.config), "--output", "json", "--sample", "3"])
+    samples = json.loads(capsys.readouterr().out)["samples"]
+    assert samples["shop.absent"] == []
+    rows = [one["value"]["after"] for one in samples[NAME]]
+    assert [row["name"] for row in rows] == ["****"] * 3
+    assert [one["key"] for one in samples[NAME]] == [{"id": row["id"]} for row in rows]
+    assert samples[NAME][-1]["offset"] == max(one["offset"] for one in samples[NAME])
 
 
 def errors(pipeline: Pipeline) -> list[Finding]:

@@ -6,8 +6,9 @@ import importlib.util
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +17,8 @@ from rich.text import Text
 from cdc_sink.check.check import check_pipeline
 from cdc_sink.check.rules.table import Finding, exit_code
 from cdc_sink.cli.options import ConfigPath, Output, OutputOption
+from cdc_sink.clients.decoded_record import decoded, printed
+from cdc_sink.clients.kafka import Cluster
 from cdc_sink.config import load_config
 from cdc_sink.errors import CdcSinkError, ConfigError
 from cdc_sink.jars.java import require_java
@@ -29,6 +32,14 @@ def command(
     context: typer.Context,
     config: ConfigPath,
     output: OutputOption = Output.TABLE,
+    sample: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=1000,
+            help="Also the newest records of each topic, decoded, so many: they are cell values.",
+        ),
+    ] = 0,
 ) -> None:
     """Say what stands in a pipeline's way; nothing is changed.
 
@@ -37,13 +48,18 @@ def command(
     """
     findings = check(config)
     if output is Output.JSON:
-        print(json.dumps(render_json(str(config), findings), indent=2))
+        more = {"samples": dict(samples(config, sample))} if sample else {}
+        print(json.dumps(render_json(str(config), findings) | more, indent=2, default=printed))
     else:
         console = Console()
         screen = render_screen(
             str(config), findings, width=console.width, verbose=context.obj.verbose
         )
         console.print(screen, soft_wrap=True)
+        for table, records in samples(config, sample) if sample else ():
+            print(f"\n{table}")
+            for record in records:
+                print(json.dumps(record, default=printed))
     raise typer.Exit(exit_code(findings))
 
 
@@ -57,6 +73,19 @@ def check(path: Path) -> list[Finding]:
     count = len(pipeline.tables)
     fine = Finding(str(path), "ok", f"pipeline {pipeline.name}, {count} table(s)")
     return [fine, *machine, *check_pipeline(pipeline)]
+
+
+def samples(path: Path, count: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """By table, the newest records of its topic, decoded; masked columns stay hidden.
+
+    Raises: UnavailableError when Kafka or the registry doesn't answer; ConfigError.
+    """
+    pipeline = load_config(path)
+    cluster = Cluster(pipeline.kafka)
+    for table in pipeline.tables:
+        there = cluster.topic(table.topic) is not None
+        records = [asdict(one) for one in cluster.newest(table.topic, count)] if there else []
+        yield table.name, [one | decoded(one, pipeline, table) for one in records]
 
 
 def findings_of(error: ConfigError) -> list[Finding]:

@@ -19,7 +19,7 @@ from rich.table import Table as Screen
 
 from cdc_sink.cli.options import ConfigPath, Output, OutputOption, SparkLog, TableName
 from cdc_sink.clients.dead_letters import read_letter, read_letters
-from cdc_sink.clients.decoded_letter import decoded
+from cdc_sink.clients.decoded_record import decoded, printed
 from cdc_sink.config import Pipeline, load_config
 from cdc_sink.errors import ConfigError
 from cdc_sink.table.dead_letter import WAITING, remedy_of
@@ -83,8 +83,8 @@ def show(
             name: None if letter[name] is None else letter[name].hex() for name in ("key", "value")
         }
     if decode:
-        shown |= {"decoded": decoded(letter, pipeline, pipeline.table(table).wire)}
-    print(json.dumps(shown, indent=2, default=_printed))
+        shown |= {"decoded": decoded(letter, pipeline, pipeline.table(table))}
+    print(json.dumps(shown, indent=2, default=printed))
 
 
 @app.command("replay")
@@ -146,10 +146,6 @@ def _session(pipeline: Pipeline, spark_log: Path) -> Any:
     from cdc_sink.spark.run.session import create_session
 
     return create_session(pipeline, purpose="dead-letters", log_file=spark_log.absolute())
-
-
-def _printed(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _place(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A dead letter as people read it; what can't be decoded is said, and shows no byte of it."""
+"""A record as people read it; what can't be decoded is said, and shows no byte of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from http_double import HttpDouble
 
-from cdc_sink.clients.decoded_letter import decoded
+from cdc_sink import config
+from cdc_sink.clients.decoded_record import decoded
 from cdc_sink.config import Pipeline
 from cdc_sink.errors import UnavailableError
 
@@ -27,6 +28,12 @@ def pipeline(url: str) -> Pipeline:
             "defaults": {"namespace": "shop"},
             "tables": (),
         }
+    )
+
+
+def table(wire: str, **columns: dict[str, str]) -> config.Table:
+    return config.Table.model_validate(
+        {"topic": "pg.public.t", "target": "shop.t", "wire": wire, "columns": columns}
     )
 
 
@@ -58,11 +65,21 @@ def test_a_value_is_shown_as_its_schema_says(
 ) -> None:
     double.answers["/schemas/ids/7"] = (200, {"schema": TEXT})
     double.answers["/schemas/ids/8"] = (404, {"error_code": 40403, "message": "no"})
-    found = decoded({"key": KEY, "value": value}, pipeline(double.url), wire)
+    found = decoded({"key": KEY, "value": value}, pipeline(double.url), table(wire))
     assert found["value"] == shown
     assert "secret" not in str(found)
 
 
 def test_a_silent_registry_is_said() -> None:
     with pytest.raises(UnavailableError):
-        decoded({"key": KEY, "value": None}, pipeline("http://127.0.0.1:1"), "confluent")
+        decoded({"key": KEY, "value": None}, pipeline("http://127.0.0.1:1"), table("confluent"))
+
+
+@pytest.mark.parametrize("envelope", [True, False])
+def test_a_masked_column_stays_hidden(envelope: bool) -> None:
+    row = {"id": 7, "name": "secret", "city": "Ulm"}
+    payload = {"before": None, "after": row, "op": "c"} if envelope else row
+    value = json.dumps({"schema": {}, "payload": payload}).encode()
+    masked = table("json", name={"mask": "sha256"})
+    found = decoded({"key": None, "value": value}, pipeline("http://127.0.0.1:1"), masked)["value"]
+    assert (found["after"] if envelope else found) == row | {"name": "****"}

@@ -1,14 +1,14 @@
-"""Key and value of a dead letter as people read them, by the writer schemas of the registry.
+"""Key and value of a record as people read them, by the writer schemas of the registry.
 
-Only ever for somebody who asked to see cell values. What can't be decoded is said in the place of the values:
-that is often why the letter is there.
+Only ever for somebody who asked to see cell values; those of masked columns stay hidden. What can't be
+decoded is said in the place of the values.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import fastavro
@@ -19,17 +19,36 @@ from cdc_sink.clients.registry_ids import SchemaLookup
 from cdc_sink.errors import SchemaError
 
 _MAGIC = b"\x00"
+_ROWS = ("before", "after")
 # The first bytes of a framed value: the magic byte and the schema's id.
 _ID_BYTES = {"confluent": 4, "apicurio_8_byte": 8}
 
 
-def decoded(letter: dict[str, Any], pipeline: config.Pipeline, wire: str) -> dict[str, Any]:
-    """Return `key` and `value` decoded; null where the letter has none, a sentence where they can't be.
+def decoded(
+    record: Mapping[str, Any], pipeline: config.Pipeline, table: config.Table
+) -> dict[str, Any]:
+    """Return `key` and `value` decoded; null where the record has none, a sentence where they can't be.
 
-    In:     a letter as `read_letter` gives it; the `wire` of its table.
+    In:     a record or dead letter of this table, with its bytes as `key` and `value`.
     Raises: UnavailableError when the registry doesn't answer.
     """
-    return {name: _decoded(letter[name], pipeline, wire) for name in ("key", "value")}
+    found = {name: _decoded(record[name], pipeline, table.wire) for name in ("key", "value")}
+    return found | {"value": _masked(found["value"], table.masks)}
+
+
+def printed(value: object) -> str:
+    """What JSON has no form for: bytes as hex, anything else as its text."""
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _masked(value: Any, masks: Collection[str]) -> Any:
+    """Rows of the envelope, or the row of a flattened record, without what is masked."""
+    if not isinstance(value, dict) or not masks:
+        return value
+    return {
+        name: "****" if name in masks else _masked(one, masks) if name in _ROWS else one
+        for name, one in value.items()
+    }
 
 
 def _decoded(raw: bytes | None, pipeline: config.Pipeline, wire: str) -> Any:
