@@ -10,7 +10,7 @@ from tests.chain.databases import execute
 from tests.chain.pipelines import wait_for_records
 from tests.chain.redelivery import Source
 
-ROWS = 200
+ROWS = 400  # more than the last round of changes reaches
 
 
 class MariaTables(Source):

@@ -15,7 +15,7 @@ from cdc_sink.demo.chain.chain import Chain
 from cdc_sink.errors import UnavailableError
 from tests.chain.pipelines import ledger_of, require_equal, wait
 
-KILLS = 5  # at most
+KILLS = 12  # at most; five were too few once, for one source of five
 
 
 class Source(ABC):
