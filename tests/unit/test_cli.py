@@ -209,6 +209,15 @@ def test_check_shows_what_is_fine_when_asked(
     assert "pyspark: installed" in capsys.readouterr().out
 
 
+def test_check_says_what_it_found_where_no_sample_can_be_read(
+    silent_pipeline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["check", str(silent_pipeline), "--output", "json", "--sample", "3"]) == 3
+    said = json.loads(capsys.readouterr().out)
+    assert any(one["level"] == "error" for one in said["findings"])
+    assert "samples" not in said
+
+
 def test_json_logs_are_one_object_a_line_for_ours_and_the_libraries() -> None:
     stream = StringIO()
     configure_logs(LogFormat.JSON, stream=stream)

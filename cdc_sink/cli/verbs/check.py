@@ -47,8 +47,10 @@ def command(
     3 a server is silent.
     """
     findings = check(config)
+    # Where the file or a server is at fault, the findings say so, and nothing can be read.
+    count = 0 if exit_code(findings) in (2, 3) else sample
     if output is Output.JSON:
-        more = {"samples": dict(samples(config, sample))} if sample else {}
+        more = {"samples": dict(samples(config, count))} if count else {}
         print(json.dumps(render_json(str(config), findings) | more, indent=2, default=printed))
     else:
         console = Console()
@@ -56,7 +58,7 @@ def command(
             str(config), findings, width=console.width, verbose=context.obj.verbose
         )
         console.print(screen, soft_wrap=True)
-        for table, records in samples(config, sample) if sample else ():
+        for table, records in samples(config, count) if count else ():
             print(f"\n{table}")
             for record in records:
                 print(json.dumps(record, default=printed))
