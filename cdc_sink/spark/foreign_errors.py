@@ -24,6 +24,7 @@ from cdc_sink.errors import (
 # What a failed job raises here; which of the two depends on who looked at it first.
 JOB_FAILED = (Py4JJavaError, PySparkException)
 _UNKNOWN = "Spark failed in a way that cdc-sink does not know"
+PROVIDE = 'give spark-submit --packages "$(cdc-sink packages CONFIG)"'
 REPLAYED = "the batch was not committed; it will be replayed"
 JVM_GONE = "the JVM that runs Spark has ended under the driver: it was killed, often by the kernel for memory"
 JVM_GONE_REMEDY = (
@@ -110,14 +111,13 @@ RULES = (
         ("No suitable driver found for",),
         ConfigError,
         "Spark has no JDBC driver for the address of the catalog",
-        'give spark-submit --packages "$(cdc-sink packages CONFIG)", so that the driver lies beside Iceberg',
+        f"{PROVIDE}, so that the driver lies beside Iceberg",
     ),
     _ErrorRule(
         ("NoClassDefFoundError", "ClassNotFoundException"),
         ConfigError,
         "a class is not on Spark's class path: {}",
-        'give spark-submit --packages "$(cdc-sink packages CONFIG)", or name the package that has it in '
-        "spark.jars.packages, under spark.conf",
+        f"{PROVIDE}, or name the package that has it in spark.jars.packages, under spark.conf",
         naming=r"(?:NoClassDefFoundError|ClassNotFoundException): "
         r"(?:Class |Could not initialize class )?([\w.$/]+)",
     ),

@@ -59,7 +59,7 @@ class Hooks:
             return
         try:
             self.on_batch(batch)
-        except Exception as raised:
+        except Exception as raised:  # foreign code may raise anything
             raise StateError(
                 batch.table,
                 f"`on_batch` raised {named(raised)}",

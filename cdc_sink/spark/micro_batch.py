@@ -21,7 +21,6 @@ from cdc_sink.spark.fold.key_updates import Past, complete_moved
 from cdc_sink.spark.fold.quarantine import mark_aside, require_no_fault
 from cdc_sink.spark.fold.repartitioned_keys import TopicState
 from cdc_sink.spark.fold.suspect_deletes import filled_in_sql
-from cdc_sink.spark.fold.transforms import transforming_by
 from cdc_sink.spark.foreign_errors import JOB_FAILED, as_cdc_sink_error, is_unknown
 from cdc_sink.spark.hooks import Transform
 from cdc_sink.spark.iceberg_table import IcebergTable
@@ -37,6 +36,7 @@ from cdc_sink.spark.read.record_faults import (
     tells_bad_value,
 )
 from cdc_sink.spark.read.source import Topic, read_again
+from cdc_sink.spark.transform.transforms import transforming_by
 from cdc_sink.spark.write.dead_letter_table import DeadLetters
 from cdc_sink.spark.write.sink import NeedsQuarantine, Sink
 from cdc_sink.table.faults import OP, POSITION, UNAVAILABLE_VALUE

@@ -18,12 +18,12 @@ from cdc_sink.clients.registry import RegistryClient
 from cdc_sink.config import Target
 from cdc_sink.debezium.position import SourcePosition
 from cdc_sink.spark.fold.folding import folding_of
-from cdc_sink.spark.fold.masks import whole_transform
 from cdc_sink.spark.hooks import Hooks, Transform
 from cdc_sink.spark.iceberg_table import IcebergTable as Table
 from cdc_sink.spark.micro_batch import MicroBatchWriter
 from cdc_sink.spark.read.converters import converter_of
 from cdc_sink.spark.run.session import create_session
+from cdc_sink.spark.transform.masks import whole_transform
 from cdc_sink.spark.write.sink import Sink
 from cdc_sink.table.ledger.key_partitions import Placed
 from cdc_sink.table.ledger.ledger import LEDGER_KEY, Ledger

@@ -64,6 +64,9 @@ MAY_IMPORT = {
         *("errors", "sql", "debezium", "debezium/types"),
         *("table", "table/ledger", "table/schema", "config", "spark", "spark/read"),
     ],
+    "spark/transform": [
+        *("errors", "sql", "table", "table/schema", "config", "spark", "spark/read"),
+    ],
     "spark/write/engines": ["sql", "table", "table/schema", "spark/read", "spark/fold"],
     "spark/write": [
         *("errors", "sql", "table", "table/ledger", "table/schema", "config"),
@@ -71,11 +74,12 @@ MAY_IMPORT = {
     ],
     "spark/micro_batch": [
         *("errors", "debezium", "table", "table/ledger", "table/schema"),
-        *("spark", "spark/read", "spark/fold", "spark/write"),
+        *("spark", "spark/read", "spark/transform", "spark/fold", "spark/write"),
     ],
     "spark/run": [
         *("errors", "table", "table/ledger", "table/schema", "config", "clients", "jars"),
-        *("spark", "spark/read", "spark/fold", "spark/write", "spark/micro_batch"),
+        *("spark", "spark/read", "spark/transform", "spark/fold", "spark/write"),
+        "spark/micro_batch",
     ],
     "run_pipeline": ["config", "check", "spark", "spark/run"],
     # The embedded chain, and the shop that the demo runs on it.

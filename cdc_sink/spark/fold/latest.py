@@ -40,7 +40,7 @@ from cdc_sink.spark.fold.tombstones import (
     of_changes,
     of_tombstones,
 )
-from cdc_sink.spark.read.decode import LARGE
+from cdc_sink.spark.read.decode import LARGE, struct_type
 from cdc_sink.spark.read.record_faults import fault_sql
 from cdc_sink.sql import literal, quote
 from cdc_sink.table.faults import POSITION
@@ -226,7 +226,7 @@ def _every(changes: DataFrame, schema: StructType, names: Sequence[str]) -> Data
             if name in lacking
             else f"after.{quote(name)}"
         )
-        for name in _struct(schema, "after").names
+        for name in struct_type(schema, "after").names
     ]
     after = f"named_struct({', '.join(values)})"
     nothing = ("is_unknown", "is_split", "is_tied", "is_overtaken")
@@ -249,7 +249,7 @@ def _last(
     """Of changes with what `_placed` adds, these columns of the last ones, and what `remaining` asks."""
     # Rows that only tell of tombstones are last of all, and no window below may see them.
     told, aside_last = (of_changes, [F.asc("is_aside")]) if options.finds_bare else (str, [])
-    keys = [key_alias(i) for i in range(len(_struct(schema, "key").names))]
+    keys = [key_alias(i) for i in range(len(struct_type(schema, "key").names))]
     of_key = Window.partitionBy(*keys)
     # A row of a source snapshot is older than stream events at its position.
     is_stream = [F.expr(IS_STREAM).desc()] if options.moving else []
@@ -278,14 +278,10 @@ def _placed(schema: StructType, *, exact: bool) -> list[str]:
     """SQL of the key's columns on top, and of the place of a change among those of its key."""
     # Inside a partition `place` never falls, so this is Kafka order there; between two it is commit order.
     by_position = "place.{0}" if exact else "IF(op <> 'r', position.{0}, NULL)"
-    keys = [f"key.{quote(n)} AS {key_alias(i)}" for i, n in enumerate(_struct(schema, "key").names)]
+    keys = [
+        f"key.{quote(n)} AS {key_alias(i)}" for i, n in enumerate(struct_type(schema, "key").names)
+    ]
     return [*keys, *(f"{by_position} AS order_{{0}}".format(part) for part in ("hi", "lo"))]
-
-
-def _struct(schema: StructType, name: str) -> StructType:
-    kind = schema[name].dataType
-    assert isinstance(kind, StructType)
-    return kind
 
 
 def _is_tied(schema: StructType, keys: Sequence[str], options: FoldOptions) -> Column:
@@ -293,7 +289,7 @@ def _is_tied(schema: StructType, keys: Sequence[str], options: FoldOptions) -> C
     if options.moving is None or not options.ties:
         return F.lit(False)
     at_place = Window.partitionBy(*keys, "order_hi", "order_lo", F.expr(IS_STREAM))
-    after = _struct(schema, "after")
+    after = struct_type(schema, "after")
     hashable = [f.name for f in after if "map<" not in f.dataType.simpleString()]
     told = of_changes if options.finds_bare else str
     change = f"xxhash64({', '.join(['op', 'unavailable', *(f'after.{quote(name)}' for name in hashable)])})"
@@ -342,7 +338,7 @@ def _filled(
     numbers = {name: i for i, name in enumerate(fills)}
     lacks = {n: f"array_contains(unavailable, {literal(n)})" for n in fills}
     parts = []
-    for name in _struct(schema, "after").names:
+    for name in struct_type(schema, "after").names:
         value = f"after.{quote(name)}"
         if name in numbers:
             value = f"IF({lacks[name]}, image{numbers[name]}.value, {value})"
@@ -371,7 +367,7 @@ def fillable(changes: DataFrame) -> tuple[str, ...]:
 
 
 def _large(schema: StructType) -> tuple[str, ...]:
-    return tuple(f.name for f in _struct(schema, "after") if isinstance(f.dataType, LARGE))
+    return tuple(f.name for f in struct_type(schema, "after") if isinstance(f.dataType, LARGE))
 
 
 def not_in(ledger: Ledger, changes: DataFrame) -> DataFrame:

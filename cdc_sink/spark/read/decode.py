@@ -189,11 +189,12 @@ def struct_columns(
     """The table columns that a struct column of changes asks for."""
     return tuple(
         Column(f.name, iceberg_type(f.dataType.simpleString()), required=f.name in key_columns)
-        for f in _struct(changes, name).fields
+        for f in struct_type(changes.schema, name).fields
     )
 
 
-def _struct(changes: DataFrame, name: str) -> StructType:
-    kind = changes.schema[name].dataType
+def struct_type(schema: StructType, name: str) -> StructType:
+    """The type of a column that is a struct."""
+    kind = schema[name].dataType
     assert isinstance(kind, StructType)
     return kind

@@ -9,8 +9,6 @@ from pyspark.sql import DataFrame, SparkSession
 from cdc_sink.config import Target
 from cdc_sink.errors import ConfigError, StateError
 from cdc_sink.spark.fold.folding import folding_of
-from cdc_sink.spark.fold.masks import whole_transform
-from cdc_sink.spark.fold.transforms import transforming_by
 from cdc_sink.spark.foreign_errors import JOB_FAILED, caused
 from cdc_sink.spark.hooks import NO_HOOKS
 from cdc_sink.spark.iceberg_table import IcebergTable
@@ -21,6 +19,8 @@ from cdc_sink.spark.run.checkpoint import Files, query_id
 from cdc_sink.spark.run.offset_log import log_of_running
 from cdc_sink.spark.run.services import Clients, stream_of
 from cdc_sink.spark.run.session import require_session
+from cdc_sink.spark.transform.masks import whole_transform
+from cdc_sink.spark.transform.transforms import transforming_by
 from cdc_sink.spark.write.sink import NeedsQuarantine, Sink
 from cdc_sink.table.ledger.offsets import including
 from cdc_sink.table.schema.writer_schemas import WriterSchemas

@@ -16,7 +16,6 @@ from pyspark.sql import SparkSession
 from cdc_sink.config import Pipeline, Target
 from cdc_sink.errors import ConfigError, StateError
 from cdc_sink.spark.fold.folding import folding_of
-from cdc_sink.spark.fold.masks import whole_transform
 from cdc_sink.spark.hooks import NO_HOOKS, Hooks
 from cdc_sink.spark.iceberg_table import IcebergTable
 from cdc_sink.spark.micro_batch import MicroBatchWriter
@@ -26,6 +25,7 @@ from cdc_sink.spark.run.checkpoint import Files
 from cdc_sink.spark.run.lease_file import renew_lease, take_lease
 from cdc_sink.spark.run.services import Clients, require_no_stream, stream_of
 from cdc_sink.spark.run.session import create_session, require_session
+from cdc_sink.spark.transform.masks import whole_transform
 from cdc_sink.spark.write.dead_letter_table import DeadLetters, count_of, digest_of
 from cdc_sink.spark.write.sink import Sink
 from cdc_sink.table.dead_letter import State, purge_sql

@@ -13,8 +13,8 @@ from cdc_sink.config import Pipeline
 from cdc_sink.errors import ConfigError
 from cdc_sink.jars.jars import jars
 from cdc_sink.jars.packages import ALWAYS, groups_of, packages_of
+from cdc_sink.spark.foreign_errors import PROVIDE
 
-PROVIDE = 'give spark-submit --packages "$(cdc-sink packages CONFIG)"'
 _BARE_LOCAL = "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem"
 _UNRESOLVED = re.compile(r"unresolved dependency: ([^#\s]+)#([^;\s]+);([^:\s]+): ([^\]\n]*)")
 

@@ -19,7 +19,6 @@ from cdc_sink.clients.kafka import Cluster
 from cdc_sink.config import Target
 from cdc_sink.errors import CdcSinkError, StateError
 from cdc_sink.spark.fold.folding import folding_of
-from cdc_sink.spark.fold.masks import whole_transform
 from cdc_sink.spark.foreign_errors import JOB_FAILED, caused, stumbled_after_replay
 from cdc_sink.spark.hooks import AppliedBatch, Hooks
 from cdc_sink.spark.iceberg_table import IcebergTable
@@ -40,6 +39,7 @@ from cdc_sink.spark.run.offset_log import OffsetLog
 from cdc_sink.spark.run.services import Clients, stream_of
 from cdc_sink.spark.run.span import Span
 from cdc_sink.spark.run.stopping import goes_on, stop_all
+from cdc_sink.spark.transform.masks import whole_transform
 from cdc_sink.spark.write.left_over_rows import settle
 from cdc_sink.spark.write.sink import Sink
 from cdc_sink.table.lease import QueryState

@@ -6,12 +6,12 @@ from functools import partial
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructType
+from pyspark.sql.types import StringType
 
 from cdc_sink.config import Target
 from cdc_sink.errors import ConfigError
 from cdc_sink.spark.hooks import Hooks, Transform
-from cdc_sink.spark.read.decode import key_names
+from cdc_sink.spark.read.decode import key_names, struct_type
 from cdc_sink.sql import quote
 
 _MASKED = {"sha256": "sha2({}, 256)", "redact": "IF({0} IS NULL, NULL, '****')"}
@@ -30,9 +30,7 @@ def whole_transform(hooks: Hooks, target: Target) -> Transform | None:
 
 
 def _mask(target: Target, changes: DataFrame) -> DataFrame:
-    kinds = changes.schema["after"].dataType
-    assert isinstance(kinds, StructType)
-    types = {f.name: f.dataType for f in kinds}
+    types = {f.name: f.dataType for f in struct_type(changes.schema, "after")}
     after = F.col("after")
     for name, mask in target.table.masks.items():
         if name not in types:

@@ -23,7 +23,7 @@ from pyspark.sql.types import StructField, StructType
 from cdc_sink.config import Target
 from cdc_sink.errors import CdcSinkError, ConfigError
 from cdc_sink.spark.hooks import Transform, named
-from cdc_sink.spark.read.decode import LARGE, key_names
+from cdc_sink.spark.read.decode import LARGE, key_names, struct_type
 from cdc_sink.spark.read.record_faults import fault_sql
 from cdc_sink.sql import literal, quote
 from cdc_sink.table.faults import TRANSFORM
@@ -105,7 +105,7 @@ class Transforming:
         if not isinstance(shape, StructType):
             raise self._refusal("the transform returned no struct `after`")
         require_distinct(shape.names)
-        before = {f.name: f.dataType.simpleString() for f in _struct(changes)}
+        before = {f.name: f.dataType.simpleString() for f in struct_type(changes.schema, "after")}
         for column in shape:
             was, now = before.get(column.name), column.dataType.simpleString()
             if was is not None and was != now:
@@ -129,7 +129,7 @@ class Transforming:
                 "the transform gives another answer each time, and a batch may be applied again"
             )
         others = [name for name in changes.columns if name != "after"]
-        before = [f"after.{name}" for name in _struct(changes).names]
+        before = [f"after.{name}" for name in struct_type(changes.schema, "after").names]
         found, same = {}, set()
         for name in shape.names:
             plan = _plan(made.select(F.col("after")[name].alias("made"))).optimizedPlan()
@@ -141,7 +141,7 @@ class Transforming:
                     f"the transform changes after.{name}, a column of the key; `withField` leaves others "
                     "as they are"
                 )
-        self.changed |= frozenset(_struct(changes).names) - same
+        self.changed |= frozenset(struct_type(changes.schema, "after").names) - same
         return found
 
     def _completed(
@@ -152,8 +152,12 @@ class Transforming:
         held: Collection[Column],
     ) -> DataFrame:
         """With the table's other columns, and with what is left out by the new names."""
-        large = {f"after.{f.name}" for f in _struct(changes) if isinstance(f.dataType, LARGE)}
-        kinds = {f.name: f.dataType for f in _struct(made)}
+        large = {
+            f"after.{f.name}"
+            for f in struct_type(changes.schema, "after")
+            if isinstance(f.dataType, LARGE)
+        }
+        kinds = {f.name: f.dataType for f in struct_type(made.schema, "after")}
         lacks, mixed = [], []
         for name, of in parts.items():
             left_out = sorted(of & large)
@@ -197,15 +201,9 @@ def _fault(name: str) -> str:
     return fault_sql(f"'{TRANSFORM}'", "CAST(NULL AS BINARY)", literal(name))
 
 
-def _struct(changes: DataFrame) -> StructType:
-    kind = changes.schema["after"].dataType
-    assert isinstance(kind, StructType)
-    return kind
-
-
 def _opaque(changes: DataFrame) -> DataFrame:
     """No row, of the same columns; those of `after` one by one, so that a plan says which ones it reads."""
-    columns = _struct(changes)
+    columns = struct_type(changes.schema, "after")
     others = [f for f in changes.schema if f.name != "after"]
     leaf = [StructField(_AFTER.format(i), f.dataType) for i, f in enumerate(columns)]
     spark = changes.sparkSession
